@@ -164,3 +164,53 @@ def load(path: str | Path, cases: Sequence[Case] | None = None) -> Split:
         raise DataError(f"not a split file ({error!r})", where=path, expected='{"seed": …, "subsets": {…}}') from None
     check(loaded, cases)
     return loaded
+
+
+def reuse_or_make(
+    path: str | Path,
+    cases: Sequence[Case],
+    *,
+    folds: int | None = None,
+    fractions: Mapping[str, float] = EIGHTY_TWENTY,
+    seed: int = 0,
+    stratify: bool = False,
+) -> Split:
+    """The split saved at `path` if there is one, else a new one, saved there.
+
+    A file that was made of other cases or with other settings is refused, never overwritten: results that were
+    computed with it would no longer be comparable.
+
+    Args:
+        path: JSON file.
+        cases: the cohort.
+        folds: k folds; default: `fractions`.
+        fractions: as for `split`.
+        seed: of the shuffle.
+        stratify: by whole-tumour volume, which reads every mask.
+
+    Raises:
+        DataError: the saved split does not fit this cohort.
+        SettingError: it was made with other settings.
+    """
+    if Path(path).exists():
+        saved = load(path, cases)
+        wanted = {f"fold{i}" for i in range(folds)} if folds else set(fractions)
+        present = {i for ids in saved.subsets.values() for i in ids}
+        if set(saved.subsets) != wanted or saved.seed != seed or present != {case.id for case in cases}:
+            raise SettingError(
+                f"a saved split of {len(present)} cases into {', '.join(saved.subsets)} with seed {saved.seed}",
+                where=path,
+                expected=f"{len(cases)} cases into {', '.join(sorted(wanted))} with seed {seed}",
+                remedy="use the saved settings, or another file for the new split",
+            )
+        return saved
+    sizes = {case.id: tumour_size(case) for case in cases} if stratify else None
+    made = k_fold(cases, folds, seed, sizes) if folds else split(cases, fractions, seed, sizes)
+    save(made, path)
+    return made
+
+
+def tumour_size(case: Case) -> float:
+    """Whole-tumour voxels of a case (lgg: pixels), background and resection cavity apart."""
+    region = "WT" if "WT" in case.scheme.regions else "tumour"
+    return float(case.scheme.region(case.label().data, region).sum())
