@@ -164,7 +164,7 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="Write the tidy table as CSV.")] = None,
     workers: Workers = None,
 ) -> None:
-    """Score predictions as the challenge does. A case that cannot be scored is named, the rest are scored: exit code 2."""
+    """Score predictions as the challenge does. Cases that cannot be scored are named, the rest are scored: exit 2."""
     from brainseg_utils.evaluation.cohort import evaluate
 
     evaluation = evaluate(truth, prediction, protocol, workers=workers)
