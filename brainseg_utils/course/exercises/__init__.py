@@ -1,0 +1,1 @@
+"""The exercises' checks, one module a notebook: `nb00`, `nb01`, ...; how they are written: `course.checks`."""
