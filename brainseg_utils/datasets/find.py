@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg_utils.datasets.cases import Case, SliceCase
+from brainseg_utils.datasets.decathlon import decathlon_entries, is_decathlon, read_decathlon_index, unusable_index
 from brainseg_utils.datasets.labels import LabelScheme, get_scheme
-from brainseg_utils.datasets.layouts import LAYOUTS, Layout, canonical_modality, get_layout, layout_of_id, patient_of
+from brainseg_utils.datasets.layouts import LAYOUTS, Layout, get_layout, layout_of_id, patient_of
 from brainseg_utils.errors import BrainsegError, DataError, SettingError
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
@@ -49,22 +50,36 @@ def find_cases(root: str | Path, layout: str | None = None, scheme: str | None =
         ...
         brainseg_utils.errors.DataError: no/such/folder: no such folder; expected a data set's folder; check the path
     """
+    chosen, labels, folders = find_folders(root, layout, scheme)
+    cases = [case for folder in folders for case in _cases_in(folder, chosen, labels)]
+    if not cases:
+        raise _none_found(Path(root), chosen.name, folders)
+    return sorted(cases, key=lambda case: case.id)
+
+
+def find_folders(
+    root: str | Path, layout: str | None = None, scheme: str | None = None
+) -> tuple[Layout, LabelScheme, list[Folder]]:
+    """The case folders below `root`, and the layout and label scheme that they are read with.
+
+    Args and errors as in `find_cases`.
+    """
     root = Path(root)
     if not root.is_dir():
         raise DataError("no such folder", where=root, expected="a data set's folder", remedy="check the path")
-    chosen_layout = get_layout(layout) if layout else None
     chosen_scheme = get_scheme(scheme) if scheme else None
-    folders = list(search(root))
-    name = chosen_layout.name if chosen_layout else _decide(root, folders, chosen_scheme)
-    cases: list[Case] = []
-    for folder in folders:
-        if folder.layout == name or (folder.layout is None and _names_fit(folder, get_layout(name))):
-            cases += _cases_in(folder, get_layout(name), chosen_scheme or get_layout(name).scheme)
-        elif chosen_layout and folder.layout and _same_names(folder.layout, name):
-            cases += _cases_in(folder, chosen_layout, chosen_scheme or chosen_layout.scheme)
-    if not cases:
-        raise _none_found(root, name, folders)
-    return sorted(cases, key=lambda case: case.id)
+    found = list(search(root))
+    chosen = get_layout(layout) if layout else get_layout(_decide(root, found, chosen_scheme))
+    folders = [
+        folder
+        for folder in found
+        if folder.layout == chosen.name
+        or (folder.layout is None and _names_fit(folder, chosen))
+        or (layout and folder.layout and _same_names(folder.layout, chosen.name))
+    ]
+    if not folders:
+        raise _none_found(root, chosen.name, found)
+    return chosen, chosen_scheme or chosen.scheme, folders
 
 
 def search(root: Path) -> Iterator[Folder]:
@@ -82,15 +97,6 @@ def search(root: Path) -> Iterator[Folder]:
             yield Folder(here, "lgg", visible)
         elif words := [w for f in visible if (w := modality_word(f, here.name))]:
             yield Folder(here, _layout_of(here, words), visible)
-
-
-def is_decathlon(path: Path) -> bool:
-    """Whether a `dataset.json` is a Decathlon index (it lists training images and modalities)."""
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(index, dict) and "modality" in index and ("training" in index or "test" in index)
 
 
 def modality_word(file_name: str, case_id: str) -> str | None:
@@ -119,7 +125,8 @@ def _layout_of(folder: Path, words: list[str]) -> str | None:
                 return get_layout(json.loads(marker.read_text(encoding="utf-8"))["layout"]).name
             except (ValueError, KeyError, TypeError, BrainsegError):
                 continue
-    return layout_of_id(folder.name, words[0])
+    votes = Counter(layout_of_id(folder.name, word) for word in words)  # one misnamed file does not decide
+    return votes.most_common(1)[0][0]
 
 
 def _same_names(one: str, other: str) -> bool:
@@ -218,29 +225,12 @@ def _slice_case(folder: Folder, scheme: LabelScheme) -> SliceCase:
     return SliceCase(case_id, patient_of(case_id), "lgg", scheme, {}, None, {}, slices, masks)
 
 
-def read_decathlon_index(root: Path) -> dict:
-    """The `dataset.json` of a Decathlon folder with its channel order as canonical modality names under "channels".
-
-    Raises:
-        DataError: not valid JSON, or its modalities are not the four of the brain tumour task.
-    """
-    path = root / "dataset.json"
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        channels = {canonical_modality(str(name)): int(number) for number, name in index["modality"].items()}
-    except (ValueError, KeyError, AttributeError, BrainsegError) as error:
-        raise DataError(f"unusable Decathlon index ({error})", where=path, expected="modality 0 to 3") from None
-    return {**index, "channels": channels}
-
-
 def _decathlon_cases(root: Path, scheme: LabelScheme) -> list[Case]:
     index = read_decathlon_index(root)
-    cases = []
-    for entry in index.get("training", []):
-        cases.append(_decathlon_case(root, entry["image"], entry.get("label"), index["channels"], scheme))
-    for image in index.get("test", []):
-        cases.append(_decathlon_case(root, image, None, index["channels"], scheme))
-    return cases
+    entries, wrong = decathlon_entries(index, root / "dataset.json")
+    if wrong:
+        raise unusable_index(root / "dataset.json", f"entry {wrong[0]!r}")
+    return [_decathlon_case(root, image, label, index["channels"], scheme) for image, label in entries]
 
 
 def _decathlon_case(root: Path, image: str, label: str | None, channels: dict, scheme: LabelScheme) -> Case:

@@ -11,7 +11,7 @@ import io
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -21,8 +21,26 @@ from brainseg_utils.errors import DataError
 from brainseg_utils.files import atomic
 
 MAX_BYTES = 400_000_000  # a 240x240x155 case of four float64 modalities is 286 MB
+MAX_OFFSET = 1_000_000  # where the voxels may start at the latest: a header with long extensions
+VOXEL_MM = (0.01, 100.0)  # no scanner has smaller or larger voxels
 HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+MAGIC = {348: b"n+1", 540: b"n+2\0\r\n\x1a\n"}
 GZIP_LEVEL = 3
+
+
+class NiftiError(DataError):
+    """A file that cannot be read as NIfTI.
+
+    Attributes:
+        kind: which fault it is, a short name for tables ("damaged gzip").
+    """
+
+    def __init__(self, found: str, *, kind: str = "damaged file", **fields: Any) -> None:
+        super().__init__(found, **fields)
+        self.kind = kind
+
+    def __reduce__(self):  # keeps the kind when the error crosses a process boundary
+        return (*super().__reduce__(), {"kind": self.kind})
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,7 @@ def read(path: str | Path, max_bytes: int = MAX_BYTES) -> Nifti:
         max_bytes: refuse a header that announces more voxel data than this.
 
     Raises:
-        DataError: absent, empty, truncated, damaged or not a NIfTI file, or a header that cannot be right.
+        NiftiError: absent, empty, truncated, damaged or not a NIfTI file, or a header that cannot be right.
     """
     path = Path(path)
     try:
@@ -63,18 +81,30 @@ def read(path: str | Path, max_bytes: int = MAX_BYTES) -> Nifti:
             raw = stream.read(wanted)
             extra = stream.read(1)  # also makes gzip compare its check sum
     except FileNotFoundError:
-        raise DataError("no such file", where=path, expected="a NIfTI file", remedy="check the path") from None
+        raise NiftiError(
+            "no such file", kind="absent file", where=path, expected="a NIfTI file", remedy="check the path"
+        ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(path, f"damaged gzip data ({error})") from None
+        raise _damaged(path, f"damaged gzip data ({error})", "damaged gzip") from None
+    except OSError as error:
+        raise NiftiError(
+            f"cannot be opened ({error.strerror})", kind="unreadable file", where=path, remedy="check its permissions"
+        ) from None
     if len(raw) < wanted:
-        raise _damaged(path, f"{len(raw)} bytes of voxel data, header announces {wanted}")
+        raise _damaged(path, f"{len(raw)} bytes of voxel data, header announces {wanted}", "truncated file")
     if extra:
-        raise _damaged(path, f"more voxel data than the {wanted} bytes that the header announces")
+        raise _damaged(path, f"more voxel data than the {wanted} bytes that the header announces", "trailing bytes")
     data: np.ndarray = np.frombuffer(raw, header.get_data_dtype()).reshape(header.get_data_shape(), order="F")
-    slope, intercept = header.get_slope_inter()
-    if slope is not None and (slope, intercept) != (1.0, 0.0):
-        data = data.astype(np.float32) * np.float32(slope) + np.float32(intercept or 0.0)
+    slope, intercept = scaling(header)
+    if (slope, intercept) != (1.0, 0.0):
+        data = data.astype(np.float32) * np.float32(slope) + np.float32(intercept)
     return Nifti(data, _affine(header, path), header)
+
+
+def scaling(header: nib.Nifti1Header) -> tuple[float, float]:
+    """Slope and intercept that turn stored numbers into intensities; (1, 0) where the header announces none."""
+    slope, intercept = header.get_slope_inter()
+    return (1.0, 0.0) if slope is None else (float(slope), float(intercept or 0.0))
 
 
 def _open(path: Path) -> BinaryIO:
@@ -83,38 +113,47 @@ def _open(path: Path) -> BinaryIO:
     stream.seek(0)
     if not magic:
         stream.close()
-        raise _damaged(path, "empty file")
+        raise _damaged(path, "empty file", "empty file")
     return gzip.GzipFile(fileobj=stream) if magic == b"\x1f\x8b" else stream  # type: ignore[return-value]
 
 
-def _damaged(path: Path, found: str) -> DataError:
-    return DataError(found, where=path, expected="a whole NIfTI file", remedy="copy or download the file again")
+def _damaged(path: Path, found: str, kind: str = "damaged header") -> NiftiError:
+    remedy = "copy or download the file again"
+    return NiftiError(found, kind=kind, where=path, expected="a whole NIfTI file", remedy=remedy)
 
 
 def _read_header(stream: BinaryIO, path: Path) -> nib.Nifti1Header:
     start = stream.read(4)
+    if not start:
+        raise _damaged(path, "nothing inside the gzip file", "empty file")
     size = {int.from_bytes(start, order) for order in ("little", "big")} & set(HEADER_BYTES)  # type: ignore[arg-type]
     if not size:
-        raise DataError(
-            "not a NIfTI file", where=path, expected=".nii or .nii.gz", remedy="convert it, e.g. with dcm2niix"
+        raise NiftiError(
+            "not a NIfTI file",
+            kind="not a NIfTI file",
+            where=path,
+            expected=".nii or .nii.gz",
+            remedy="convert it, e.g. with dcm2niix",
         )
-    kind = HEADER_BYTES[size.pop()]
-    length = kind.template_dtype.itemsize
+    length = size.pop()
     block = start + stream.read(length - 4)
     if len(block) < length:
-        raise _damaged(path, f"{len(block)} bytes, shorter than a header")
+        raise _damaged(path, f"{len(block)} bytes, shorter than a header", "truncated file")
     try:
-        header = kind.from_fileobj(io.BytesIO(block), check=False)
-        header.get_data_dtype()
+        header = HEADER_BYTES[length].from_fileobj(io.BytesIO(block), check=False)
+        kind = header.get_data_dtype()
         shape = header.get_data_shape()
+        header.get_slope_inter()
     except Exception as error:  # nibabel raises many kinds on a header of random bytes
         raise _damaged(path, f"unreadable header ({error})") from None
-    if bytes(header["magic"])[:2] != b"n+":
+    if bytes(header["magic"]).rstrip(b"\0") != MAGIC[length]:
         raise _damaged(path, f"header magic {bytes(header['magic'])!r} is not that of a single NIfTI file")
+    if kind.kind not in "iuf":
+        raise _damaged(path, f"voxels of type {kind}, not plain numbers")
     if not shape or min(shape) < 1:
-        raise _damaged(path, f"header announces shape {shape}")
-    offset = float(header["vox_offset"])
-    if not (length <= offset <= 1_000_000) or offset != int(offset):
+        raise _damaged(path, f"header announces shape {tuple(int(s) for s in shape)}")
+    offset, first = float(header["vox_offset"]), length + 4  # the first four bytes after it announce extensions
+    if not (first <= offset <= MAX_OFFSET) or offset != int(offset):
         raise _damaged(path, f"header announces voxel data at byte {offset:g}")
     stream.read(int(offset) - length)  # extensions
     return header
@@ -126,8 +165,9 @@ def _data_bytes(header: nib.Nifti1Header, path: Path, max_bytes: int) -> int:
     for side in shape:
         count *= int(side)
     if count > max_bytes:
-        raise DataError(
+        raise NiftiError(
             f"header announces shape {tuple(int(s) for s in shape)}, {count / 1e9:.3g} GB",
+            kind="absurd size",
             where=path,
             expected=f"at most {max_bytes / 1e9:.2g} GB",
             remedy="copy or download the file again",
@@ -136,13 +176,19 @@ def _data_bytes(header: nib.Nifti1Header, path: Path, max_bytes: int) -> int:
 
 
 def _affine(header: nib.Nifti1Header, path: Path) -> np.ndarray:
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1  # the standard reads a handedness of 0 as 1
     try:
-        affine = np.asarray(header.get_best_affine(), float)
-        sound = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6
+        with np.errstate(all="ignore"):
+            affine = np.asarray(header.get_best_affine(), float)
+            sound = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6
     except Exception:  # a quaternion of random bytes
         sound = False
     if not sound:
         raise _damaged(path, "the header's affine is not an invertible matrix of finite numbers")
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if sizes.min() < VOXEL_MM[0] or sizes.max() > VOXEL_MM[1]:
+        raise _damaged(path, "the header's affine announces voxels of " + " x ".join(f"{s:.3g}" for s in sizes) + " mm")
     return affine + 0.0  # turns -0.0 into 0.0
 
 
