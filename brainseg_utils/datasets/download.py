@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
+from textwrap import shorten
 
 from brainseg_utils.datasets.archives import Limits, extract
 from brainseg_utils.datasets.fetch import ATTEMPTS, FIRST_PAUSE_S, fetch, require_space
@@ -28,6 +29,7 @@ from brainseg_utils.errors import DataError, SettingError, unknown
 UNKNOWN = "unknown"
 SLACK = 1.5  # how much larger than the manifest's size an archive may unpack before it counts as a bomb
 DEBRIS = ("._*", ".DS_Store", "__MACOSX")  # what macOS leaves in archives; the Decathlon's has it
+REASON = 160  # letters of a library's message that are worth showing
 _INSTALLED = "share/brainseg/manifest.toml"
 _sleep = time.sleep
 
@@ -235,10 +237,10 @@ def _ask_kaggle(source: Source) -> Path:
             remedy = f"delete {os.environ['KAGGLEHUB_CACHE']} and run the command again"
             raise DataError(f"kagglehub could not unpack it ({error})", where=source.source, remedy=remedy) from None
         except DataCorruptionError as error:  # kagglehub has deleted the file
-            reason = " ".join(str(error).split())
+            reason = shorten(str(error), REASON)
         except OSError as error:  # every exception of requests is one
             status = getattr(getattr(error, "response", None), "status_code", None)
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = shorten(str(error), REASON) or type(error).__name__
             if status in (401, 403):
                 raise _refused(source, f"answer {status}") from None
             if status == 404:
