@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from brainseg_utils.datasets.layouts import LGG_CHANNELS, MODALITIES
 from brainseg_utils.errors import DataError, GeometryError
 
 AFFINE_TOLERANCE_MM = 1e-3
+MAX_SLICE_BYTES = 50_000_000  # a slice is 256x256x3 bytes
 
 
 @dataclass(frozen=True)
@@ -204,21 +206,26 @@ def slices_from_ras(volume: np.ndarray) -> np.ndarray:
     return volume[::-1, ::-1].transpose(1, 0, 2)
 
 
-def read_tiff(path: Path, channels: int) -> np.ndarray:
-    """Reads a TIFF slice: (rows, columns, 3) for `channels=3`, (rows, columns) for 1.
+def read_tiff(path: Path, channels: int | None = None) -> np.ndarray:
+    """Reads a TIFF slice: (rows, columns, 3) for `channels=3`, (rows, columns) for 1, as it is for None.
 
     Raises:
-        DataError: absent, damaged, or of another number of channels.
+        DataError: absent, damaged, of several pages, or of another number of channels.
     """
     import tifffile
 
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())  # what it has to say comes as an exception too
     try:
-        image = tifffile.imread(path)
+        with tifffile.TiffFile(path) as file:
+            page, pages = file.pages[0], len(file.pages)
+            if pages > 1 or page.nbytes > MAX_SLICE_BYTES:
+                raise ValueError(f"{pages} page(s) of {page.nbytes / 1e6:.3g} MB")
+            image = page.asarray()
     except FileNotFoundError:
         raise DataError("no such file", where=path, expected="a TIFF slice") from None
     except Exception as error:  # tifffile raises many kinds on damaged files
         raise DataError(f"unreadable TIFF ({error})", where=path, remedy="copy or download it again") from None
-    if (image.ndim == 3 and image.shape[2] == channels) or (image.ndim == 2 and channels == 1):
+    if channels is None or (image.ndim == 3 and image.shape[2] == channels) or (image.ndim == 2 and channels == 1):
         return image
     raise DataError(f"shape {image.shape}", where=path, expected=f"{channels} channel{'s' * (channels > 1)}")
 

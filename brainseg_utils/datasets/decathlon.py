@@ -1,4 +1,4 @@
-"""The `dataset.json` of a Medical Segmentation Decathlon folder (arXiv 2106.05735): which files, which channel is what."""
+"""The `dataset.json` of a Decathlon folder (arXiv 2106.05735): which files there are and which channel is what."""
 
 from __future__ import annotations
 
