@@ -23,11 +23,11 @@ pre { overflow-x: auto; background: #f5f5f5; padding: .6rem; white-space: pre-wr
 """
 
 
-def page(notebooks: Sequence[Any], profile: str) -> str:
-    """The run's index: status, time, peak memory and error of each notebook, with links to what it wrote."""
+def page(notebooks: Sequence[Any], profile: str, folder: Path) -> str:
+    """The run's index: status, time, peak memory and error of each notebook, with links to what is in its folder."""
     counts = {status: sum(n.status == status for n in notebooks) for status in MARKS}
     line = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    rows = "".join(_row(notebook) for notebook in notebooks)
+    rows = "".join(_row(notebook, folder) for notebook in notebooks)
     seconds = sum(notebook.seconds for notebook in notebooks)
     peak = max((notebook.peak_bytes for notebook in notebooks), default=0)
     total = f'<tr><th>all</th><td></td><td class="number">{seconds:.0f} s</td><td class="number">{_mib(peak)}</td></tr>'
@@ -37,10 +37,10 @@ def page(notebooks: Sequence[Any], profile: str) -> str:
     return _document("Course run", body + "<p>Memory: the kernel and its children together, sampled.</p>")
 
 
-def _row(notebook: Any) -> str:
+def _row(notebook: Any, folder: Path) -> str:
     name = html.escape(notebook.name)
-    ended = notebook.status in ("passed", "failed", "timed out")
-    label = f'<a href="{name}.html">{name}</a> (<a href="{name}.ipynb">ipynb</a>)' if ended else name
+    written = [kind for kind in ("html", "ipynb", "log") if (folder / f"{notebook.name}.{kind}").is_file()]
+    label = " ".join([name, *(f'<a href="{name}.{kind}">{kind}</a>' for kind in written)])
     status = f'<span class="{notebook.status}">{MARKS[notebook.status]} {notebook.status}</span>'
     cost = (f"{notebook.seconds:.0f} s", _mib(notebook.peak_bytes)) if notebook.seconds else ("", "")
     numbers = "".join(f'<td class="number">{value}</td>' for value in cost)

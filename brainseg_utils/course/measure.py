@@ -93,7 +93,7 @@ def memory(process: psutil.Process) -> int:
 def end_tree(pid: int) -> None:
     """Ends a process and all below it: asks first, ends them after five seconds."""
     try:
-        tree = [*children(pid), psutil.Process(pid)]
+        tree = [psutil.Process(pid), *children(pid)]
     except psutil.NoSuchProcess:
         return
     for process in tree:

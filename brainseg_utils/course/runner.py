@@ -7,6 +7,7 @@ time and memory, and shows the error; it is written anew after every notebook, s
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import sys
 import time
@@ -186,7 +187,7 @@ def _run_all(course: CourseRun, limit_s: float | None) -> CourseRun:
 
 def _set(course: CourseRun, number: int, notebook: NotebookRun) -> None:
     course.notebooks[number] = notebook
-    write_text(course.index, index.page(course.notebooks, course.profile))
+    write_text(course.index, index.page(course.notebooks, course.profile, course.folder))
 
 
 def _run_one(notebook: NotebookRun, folder: Path, limit_s: float | None, reporter: Reporter) -> NotebookRun:
@@ -203,7 +204,7 @@ def _run_one(notebook: NotebookRun, folder: Path, limit_s: float | None, reporte
     else:
         cell, error = failure(target, log)
         done = replace(done, status="failed", error=error, cell=cell)
-    if target.is_file():
+    with contextlib.suppress(SettingError):  # no notebook, or half a one, where papermill itself was ended
         write_text(target.with_suffix(".html"), index.notebook_page(target, done.name))
     if done.status == "passed":
         log.unlink()
@@ -222,8 +223,10 @@ def cells_done(target: Path) -> tuple[int, int]:
 
 def failure(target: Path, log: Path) -> tuple[int | None, str]:
     """The cell that failed and the last line of its error, else the last line of papermill's own output."""
-    cells = read_notebook(target).cells if target.is_file() else []
-    original = [cell for cell in cells if not _added(cell)]
+    try:
+        original = [cell for cell in read_notebook(target).cells if not _added(cell)]
+    except SettingError:  # papermill failed before it wrote one
+        original = []
     for number, cell in enumerate(original):
         for output in cell.get("outputs", []):
             if output.output_type == "error":

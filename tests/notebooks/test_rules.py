@@ -1,4 +1,4 @@
-"""The rules that every notebook keeps: generated from its source, small cells, prose, alt text, nothing of a machine."""
+"""The rules every notebook keeps: generated from its source, small cells, prose, alt text, nothing of a machine."""
 
 from __future__ import annotations
 

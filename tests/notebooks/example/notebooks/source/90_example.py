@@ -23,10 +23,10 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Image, display
-from nb90 import CHECK, QUIZ
 
 from brainseg_utils import course
 from brainseg_utils.progress import track
+from nb90 import CHECK, QUIZ
 
 setup = course.begin("90", profile=profile, data_dir=data_dir, output_dir=output_dir, seed=seed)
 check, quiz = CHECK, QUIZ
