@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from brainseg_utils.datasets.layouts import MODALITIES, canonical_modality
 from brainseg_utils.errors import BrainsegError, DataError
+
+
+class Entry(NamedTuple):
+    """One case of the index: "training" or "test", and file names relative to the folder."""
+
+    part: str
+    image: str
+    label: str | None
 
 
 def is_decathlon(path: Path) -> bool:
@@ -47,13 +56,13 @@ def unusable_index(path: Path, found: str) -> DataError:
     )
 
 
-def decathlon_entries(index: dict, path: Path) -> tuple[list[tuple[str, str | None]], list[object]]:
-    """The (image, label) file names of a Decathlon index, and the entries that are none.
+def decathlon_entries(index: dict, path: Path) -> tuple[list[Entry], list[object]]:
+    """The entries of a Decathlon index, and what stands among them that is none.
 
     Raises:
         DataError: "training" or "test" is not a list.
     """
-    entries: list[tuple[str, str | None]] = []
+    entries: list[Entry] = []
     wrong: list[object] = []
     for part in ("training", "test"):
         listed = index.get(part, [])
@@ -62,7 +71,7 @@ def decathlon_entries(index: dict, path: Path) -> tuple[list[tuple[str, str | No
         for entry in listed:
             both = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
             if isinstance(both[0], str) and (both[1] is None or isinstance(both[1], str)):
-                entries.append((both[0], both[1]))
+                entries.append(Entry(part, both[0], both[1]))
             else:
                 wrong.append(entry)
     return entries, wrong

@@ -230,7 +230,7 @@ def _decathlon_cases(root: Path, scheme: LabelScheme) -> list[Case]:
     entries, wrong = decathlon_entries(index, root / "dataset.json")
     if wrong:
         raise unusable_index(root / "dataset.json", f"entry {wrong[0]!r}")
-    return [_decathlon_case(root, image, label, index["channels"], scheme) for image, label in entries]
+    return [_decathlon_case(root, e.image, e.label, index["channels"], scheme) for e in entries]
 
 
 def _decathlon_case(root: Path, image: str, label: str | None, channels: dict, scheme: LabelScheme) -> Case:

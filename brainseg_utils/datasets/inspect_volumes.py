@@ -82,7 +82,7 @@ def inspect_volumes(plan: VolumePlan) -> Inspection:
     _check_signs(images, plan, result.findings)
     grids = images if mask is None else [*images, mask[1]]
     placed = _check_grids(grids, plan, result.findings)
-    if mask is not None and placed and images:
+    if mask is not None and placed and any(image.extremes != (0, 0) for image in images):
         _check_outside(mask[0], mask[1].file, plan, result.findings)
     return result
 
@@ -215,16 +215,17 @@ def _check_grids(grids: Sequence[Grid], plan: VolumePlan, findings: Findings) ->
     """Notes every file that is not on the grid of most others; returns whether the last one is on it."""
     if len(grids) < 2:
         return True
-    agreeing = [sum(g.distance(other) <= SAME_PLACE_MM for other in grids) for g in grids]
-    reference = grids[int(np.argmax(agreeing))]
+    apart = np.array([[one.distance(other) for other in grids] for one in grids])
+    # Most neighbours within rounding; among equals the one with most neighbours exactly there.
+    reference = grids[int(np.argmax((apart <= SAME_PLACE_MM).sum(1) * len(grids) + (apart == 0).sum(1)))]
     for grid in grids:
-        apart = grid.distance(reference)
+        distance = grid.distance(reference)
         if grid.shape != reference.shape:
             what = (Kind.SHAPE, f"shape {grid.shape}", f"{reference.shape}, as {reference.file.name}")
-        elif apart > SAME_PLACE_MM:
+        elif distance > SAME_PLACE_MM:
             what = (
                 Kind.AFFINE,
-                f"voxels up to {apart:.3g} mm from those of {reference.file.name}",
+                f"voxels up to {distance:.3g} mm from those of {reference.file.name}",
                 "one affine a case",
             )
         else:
@@ -233,7 +234,7 @@ def _check_grids(grids: Sequence[Grid], plan: VolumePlan, findings: Findings) ->
                     Kind.ROUNDING,
                     plan.case,
                     grid.file,
-                    f"voxels {apart:.1g} mm from those of {reference.file.name}",
+                    f"voxels {distance:.1g} mm from those of {reference.file.name}",
                     f"at most {SAME_PLACE_MM:g} mm",
                     "nothing to do",
                 )

@@ -25,7 +25,7 @@ ALIASES: Mapping[str, str] = {
     **{name: name for name in MODALITIES},
 }
 POST_TREATMENT_TIMEPOINT = 100  # BraTS 2024 counts time points from 100, BraTS 2023 from 0
-_CHALLENGE_ID = re.compile(r"^(?P<patient>BraTS-(?P<collection>[A-Za-z]+)-\d{5})-(?P<timepoint>\d{3})$")
+_CHALLENGE_ID = re.compile(r"^(?P<patient>BraTS-(?P<collection>[A-Za-z]+)-\d{5})-(?P<timepoint>\d{3})$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def layout_of_id(case_id: str, word: str) -> str | None:
     Paediatric cases of 2023 and 2024 have the same names and different labels: they never decide.
     """
     if word in _UNTIL_2021.values():
-        return "brats2021" if case_id.startswith("BraTS2021_") else "brats2020"
+        return "brats2021" if case_id.lower().startswith("brats2021_") else "brats2020"
     match = _CHALLENGE_ID.match(case_id)
     if match is None or match["collection"].upper() == "PED":
         return None

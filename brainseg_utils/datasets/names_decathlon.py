@@ -33,20 +33,16 @@ def plan_decathlon(root: Path, scheme: str, findings: Findings) -> list[VolumePl
         )
     listed: set[Path] = set()
     plans = []
-    for image, label in entries:
+    for part, image, label in entries:
         case = nifti_stem(Path(image).name) or Path(image).name
         there = [_there(root, name, case, listed, findings) for name in (image, label) if name is not None]
-        if label is None and image in _training_images(index):
+        if label is None and part == "training":
             findings.fault(Kind.NO_LABEL, case, root / image, "no label in the index", "a label", "mend dataset.json")
         if there[0] is not None:
             mask = there[1] if label is not None else None
             plans.append(VolumePlan(findings.root, case, root, scheme, (("", there[0]),), mask, len(index["channels"])))
     _note_not_listed(root, listed, findings)
     return plans
-
-
-def _training_images(index: dict) -> set[str]:
-    return {entry["image"] for entry in index.get("training", []) if isinstance(entry, dict) and "image" in entry}
 
 
 def _there(root: Path, name: str, case: str, listed: set[Path], findings: Findings) -> Path | None:
