@@ -32,7 +32,7 @@ from brainseg_utils.errors import unknown
 
 BLANK = "not answered yet"
 MARKS = {"blank": "○", "wrong": "✗", "right": "✓"}
-COLOURS = {"blank": "#666666", "wrong": "#b84a00", "right": "#00664b"}  # Okabe-Ito's hues, dark enough for small text
+COLOURS = {"blank": "#808080", "wrong": "#d55e00", "right": "#009e73"}  # Okabe-Ito; readable on light and dark
 
 
 class Unanswered(Exception):
@@ -58,10 +58,8 @@ class Result:
         return f"{MARKS[self.state]} {self.name}: {self.text}"
 
     def _repr_html_(self) -> str:
-        style = f"color:{COLOURS[self.state]};font-size:90%"
-        return (
-            f'<div style="{style}"><b>{MARKS[self.state]} {html.escape(self.name)}</b>: {html.escape(self.text)}</div>'
-        )
+        head = f'<b style="color:{COLOURS[self.state]}">{MARKS[self.state]} {html.escape(self.name)}</b>'
+        return f'<div style="font-size:90%">{head}: {html.escape(self.text)}</div>'
 
 
 @dataclass(frozen=True)

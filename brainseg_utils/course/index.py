@@ -42,11 +42,15 @@ def _row(notebook: Any, folder: Path) -> str:
     written = [kind for kind in ("html", "ipynb", "log") if (folder / f"{notebook.name}.{kind}").is_file()]
     label = " ".join([name, *(f'<a href="{name}.{kind}">{kind}</a>' for kind in written)])
     status = f'<span class="{notebook.status}">{MARKS[notebook.status]} {notebook.status}</span>'
-    cost = (f"{notebook.seconds:.0f} s", _mib(notebook.peak_bytes)) if notebook.seconds else ("", "")
+    cost = (
+        (f"{notebook.seconds:.0f} s", _mib(notebook.peak_bytes) if notebook.peak_bytes else "")
+        if notebook.seconds
+        else ("", "")
+    )
     numbers = "".join(f'<td class="number">{value}</td>' for value in cost)
     row = f"<tr><td>{label}</td><td>{status}</td>{numbers}</tr>"
     if notebook.error:
-        where = "" if notebook.cell is None else f"cell {notebook.cell}: "
+        where = "" if notebook.cell is None else f"In [{notebook.cell}]: "
         row += f'<tr><td colspan="4"><pre>{html.escape(where + notebook.error)}</pre></td></tr>'
     return row
 

@@ -99,10 +99,12 @@ def main() -> int:
     print("\n".join([*said, f"your notebooks are in {os.path.relpath(work)}"]), flush=True)
     if arguments.copy_only:
         return 0
-    try:
-        return subprocess.call([sys.executable, "-m", "jupyterlab"], cwd=work)
-    except KeyboardInterrupt:  # how one stops JupyterLab
-        return 0
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab"], cwd=work)
+    while True:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:  # JupyterLab got it too, and asks whether it is meant
+            continue
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from brainseg_utils.course.checks import COLOURS, MARKS
 from brainseg_utils.errors import DataError, unknown
 
 FOLDER = Path(__file__).parent / "quizzes"
 MIN_CHOICES = 3
-RIGHT, WRONG = ("✓", "#00664b"), ("✗", "#b84a00")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Question:
     def feedback(self, letter: str) -> str:
         """HTML that says whether a choice is right, and why."""
         choice = self.choices[self.letters().index(letter)]
-        mark, colour = RIGHT if choice.correct else WRONG
-        return f'<div style="color:{colour}"><b>{mark} {letter}</b> {_inline(choice.explanation)}</div>'
+        state = "right" if choice.correct else "wrong"
+        head = f'<b style="color:{COLOURS[state]}">{MARKS[state]} {letter}</b>'
+        return f"<div>{head} {_inline(choice.explanation)}</div>"
 
     def __repr__(self) -> str:
         lines = [self.question + (" (several are right)" if self.several else "")]

@@ -45,7 +45,8 @@ class Reporter:
 
     def end(self, name: str, status: str, seconds: float, peak: int, error: str) -> None:
         """It has ended."""
-        line = f"{self.number}/{self.total} {name}: {status}, {seconds:.0f} s, peak {peak / MIB:.0f} MiB"
+        line = f"{self.number}/{self.total} {name}: {status}, {seconds:.0f} s"
+        line += f", peak {peak / MIB:.0f} MiB" if peak else ""
         line += f": {error}" if error else ""
         if self.bar:
             from rich.text import Text

@@ -41,7 +41,7 @@ class NotebookRun:
         seconds: wall time, the kernel's start included.
         peak_bytes: peak memory of its kernel and the kernel's children.
         error: the error's last line, or "".
-        cell: the number of the cell that failed, from 0, where one did.
+        cell: the execution count ("In [3]") of the cell that failed, where one did.
     """
 
     path: Path
@@ -222,19 +222,14 @@ def cells_done(target: Path) -> tuple[int, int]:
 
 
 def failure(target: Path, log: Path) -> tuple[int | None, str]:
-    """The cell that failed and the last line of its error, else the last line of papermill's own output."""
+    """The execution count of the cell that failed and its error, else the last line of papermill's own output."""
     try:
-        original = [cell for cell in read_notebook(target).cells if not _added(cell)]
+        cells = read_notebook(target).cells
     except SettingError:  # papermill failed before it wrote one
-        original = []
-    for number, cell in enumerate(original):
+        cells = []
+    for cell in cells:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
-                return number, f"{output.ename}: {output.evalue}"
+                return cell.execution_count, f"{output.ename}: {output.evalue}"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return None, lines[-1] if lines else "papermill ended without a word"
-
-
-def _added(cell: Any) -> bool:
-    """Whether papermill put the cell in: the parameters given, and its notes about an error."""
-    return any(tag in cell.metadata.get("tags", []) for tag in ("injected-parameters", "papermill-error-cell-tag"))

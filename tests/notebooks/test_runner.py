@@ -50,7 +50,7 @@ def test_failing_notebook_stops_no_other(course):
 
 def test_failure_names_cell_and_error(course):
     failed = course[0].notebooks[1]
-    assert (failed.cell, failed.error) == (2, "ValueError: nothing <here>")
+    assert (failed.cell, failed.error) == (3, "ValueError: nothing <here>")
 
 
 def test_time_and_peak_memory_are_measured(course):
@@ -65,7 +65,7 @@ def test_index_has_status_time_memory_error_and_links(course):
     page = finished.index.read_text(encoding="utf-8")
     for status in ("2 passed, 1 failed", "✓ passed", "✗ failed"):
         assert status in page
-    assert "cell 2: ValueError: nothing &lt;here&gt;" in page
+    assert "In [3]: ValueError: nothing &lt;here&gt;" in page
     assert len(re.findall(r"\d+ s</td><td class=\"number\">\d+ MiB", page)) == 4, "three notebooks and their sum"
     links = re.findall(r'href="([^"]+)"', page)
     assert len(links) == 7 and all((finished.folder / link).is_file() for link in links)
@@ -143,7 +143,7 @@ def test_interruption_leaves_an_index_that_says_so(root, monkeypatch, capsys):
         runner.run(root=root, out=root / "out")
     page = (root / "out" / "index.html").read_text(encoding="utf-8")
     assert "1 interrupted, 1 waiting" in page and "The run was interrupted" in page
-    assert f"01_a: interrupted, 0 s, peak 0 MiB: see {root / 'out' / 'index.html'}" in capsys.readouterr().err
+    assert f"01_a: interrupted, 0 s: see {root / 'out' / 'index.html'}" in capsys.readouterr().err
 
 
 def test_no_notebooks_is_an_error_with_a_remedy(root):

@@ -54,7 +54,7 @@ def test_html_escapes_what_the_reader_wrote():
         return f"{answer} is no tissue"
 
     html = declared(function=text)("<b>ET</b>")._repr_html_()
-    assert "&lt;b&gt;ET&lt;/b&gt; is no tissue" in html and "color:#b84a00" in html
+    assert "&lt;b&gt;ET&lt;/b&gt; is no tissue" in html and "color:#d55e00" in html
 
 
 @pytest.mark.parametrize(
