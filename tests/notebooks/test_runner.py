@@ -89,7 +89,7 @@ def test_passed_notebooks_are_recorded_on_request(course):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"parameters": {"sise": 3}}, "unknown parameter 'sise'; expected one of size; did you mean 'size'?"),
+        ({"parameters": {"size_": 3}}, "unknown parameter 'size_'; expected one of size; did you mean 'size'?"),
         ({"parameters": {"profile": "full"}}, "profile given as a parameter; use --profile full"),
         ({"parameters": {"size": "many"}}, "'many' for parameter 'size'; expected a value of type int, as 1"),
         ({"profile": "fast"}, "unknown profile 'fast'; expected one of full, quick"),
