@@ -28,6 +28,7 @@ lab: setup  ## open your own copy of the notebooks (work/) in JupyterLab
 
 notebooks: setup  ## write notebooks/ and notebooks/solutions/ anew from notebooks/source/
 	$(BIN)/python -m brainseg_utils.course.build
+	$(BIN)/python -m brainseg_utils.course.readme
 
 bench: setup  ## run the benchmarks: ratios, measured side by side
 	@for claim in benchmarks/*.py; do echo "== $$claim"; $(BIN)/python $$claim || exit 1; done

@@ -184,11 +184,12 @@ def course_run(
         list[str] | None, typer.Option("-p", metavar="NAME VALUE", help="A parameter of the notebooks; repeat.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: runs/course/<time>.")] = None,
+    record: Annotated[bool, typer.Option(help="Keep the times in data/reference, for README and notebooks.")] = False,
 ) -> None:
     """Run the notebooks with papermill and write an index of time, memory and status. One that fails stops no other."""
     from brainseg_utils.course.runner import run
 
-    finished = run(only=only, profile=profile, parameters=_pairs(parameter or []), out=out)
+    finished = run(only=only, profile=profile, parameters=_pairs(parameter or []), out=out, record=record)
     print(f"{finished.summary} in {finished.index}")
     raise typer.Exit(finished.exit_code)
 

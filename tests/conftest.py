@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from brainseg_utils.course import offline
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("BRAINSEG_SHARED", ROOT.parent / "shared"))
+
+
+offline.block()  # sockets other than loopback raise
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def phantom_figure(cohort: Path):
 
     from brainseg_utils.datasets.find import find_cases
     from brainseg_utils.datasets.layouts import MODALITIES, MODALITY_TITLES
-    from brainseg_utils.views.palette import TISSUE_COLOURS
+    from brainseg_utils.views import palette
 
     cases = find_cases(cohort)
     figure, axes = plt.subplots(
@@ -97,7 +97,7 @@ def phantom_figure(cohort: Path):
         base = volume.data[3][:, :, k].T[::-1] / np.percentile(volume.data[3][volume.data[3] > 0], 99.5)
         colour = np.repeat(base.clip(0, 1)[..., None], 3, axis=2)
         for value, tissue in case.scheme.tissues.items():
-            colour[label[:, :, k].T[::-1] == value] = np.array(TISSUE_COLOURS[tissue]) / 255
+            colour[label[:, :, k].T[::-1] == value] = np.array(palette.style(tissue).rgb) / 255
         row[-1].imshow(colour)
     axes[0][-1].set_title("what is to be found", color="white", fontsize=10)
     for axis in axes.flat:
