@@ -18,6 +18,7 @@ from brainseg_utils.errors import LabelError
 SAME_PLACE_MM = 1e-4  # float32 rounding of an oblique affine moves a corner by less
 DISAGREEMENT_MM = 0.5  # between sform and qform: a quaternion in float32 near a half turn is off by 0.1 mm
 ABSURDLY_LARGE, ABSURDLY_SMALL = 1e7, 1e-9  # real scans stay below 1e5; other values are misread numbers
+FRAME_CODES = range(6)  # NIfTI: 0 says that there is no matrix, 1 to 5 in whose space it is
 MILLIMETRES = (0, 2)  # NIfTI codes of the spatial unit: unknown, mm
 COPY_AGAIN = "copy or download the file again"
 
@@ -143,6 +144,9 @@ def _check_header(file: nifti.Nifti, path: Path, plan: VolumePlan, findings: Fin
 
 def _contradictions(file: nifti.Nifti) -> list[str]:
     header, found = file.header, []
+    for field in ("sform_code", "qform_code"):
+        if int(header[field]) not in FRAME_CODES:
+            found.append(f"{field} {int(header[field])}, which means nothing: some programs then ignore the matrix")
     sizes, announced = np.array(file.spacing), np.asarray(header["pixdim"][1:4], float)
     with np.errstate(all="ignore"):
         if not np.allclose(sizes, announced, rtol=1e-3, atol=0):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -266,3 +268,27 @@ def test_report_as_json_and_csv(cohort, tmp_path, capsys):
 def test_a_fault_in_one_line():
     fault = Fault("a", "a/a_t1.nii", "empty file", "0 bytes", "an image", "copy it again")
     assert str(fault) == "a/a_t1.nii: empty file: 0 bytes; expected an image; copy it again"
+
+
+def test_codes_that_mean_nothing(cohort):
+    root = cohort("brats2023")
+    path = find_cases(root)[0].paths["t1n"]
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[252:256] = struct.pack("<2h", 1, 255)  # qform_code, sform_code: nibabel then takes the qform
+    path.write_bytes(gzip.compress(bytes(content)))
+    (fault,) = verify(root, workers=1).faults
+    assert fault.kind == "header against itself"
+    assert "sform_code 255" in fault.found
+
+
+def test_table_on_a_terminal(cohort, capsys, monkeypatch):
+    root = cohort("brats2023")
+    damage.blank(root)
+    report = verify(root, workers=1)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    report.print()
+    printed = capsys.readouterr().out
+    for part in ("empty image", "every voxel is 0", "copy or download", "1 fault in 3 cases"):
+        assert part in printed
+    assert max(map(len, printed.splitlines())) <= 100
