@@ -1,4 +1,4 @@
-"""Lesion-wise scores written straight from their definition: whole volumes, SciPy and the surface-distance package.
+"""The scores of the challenges written straight from their definition: whole volumes, SciPy and surface-distance.
 
 Nothing is cropped, reused or sped up, so that each line can be compared with the definition. It is what
 `brainseg_utils.evaluation` is measured against, for numbers (tests) and for time (`lesion_metrics.py`).
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import ndimage
 
+Scores = Mapping[tuple[str, str], float]  # region and metric to value
 CROSS = ndimage.generate_binary_structure(3, 1)  # 6 neighbours
 EDGES = ndimage.generate_binary_structure(3, 2)  # 18
 CUBE = ndimage.generate_binary_structure(3, 3)  # 26
@@ -26,22 +27,30 @@ PARTNERS: Mapping[str, Sequence[str]] = {
 }
 
 
-def hd95(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> float:
-    """HD95 of two masks that both have voxels."""
+def surface_scores(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """HD95, HD and area NSD of two masks that both have voxels."""
     import surface_distance
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the package uses old SciPy namespaces
         distances = surface_distance.compute_surface_distances(truth, prediction, spacing)
-    return float(surface_distance.compute_robust_hausdorff(distances, 95))
+    return {
+        "hd": surface_distance.compute_robust_hausdorff(distances, 100),
+        "hd95": surface_distance.compute_robust_hausdorff(distances, 95),
+        "nsd_area_1mm": surface_distance.compute_surface_dice_at_tolerance(distances, 1.0),
+    }
 
 
-def nsd(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], tolerance: float) -> float:
-    """Surface Dice of border voxels, each side with the same weight."""
+def border_scores(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[str, float]:
+    """ASSD and voxel NSD at 0.5 and 1 mm of two masks that both have voxels."""
     borders = [mask & ~ndimage.binary_erosion(mask, CROSS, border_value=0) for mask in (truth, prediction)]
     maps = [ndimage.distance_transform_edt(~border, sampling=spacing) for border in borders]
-    near = [np.mean(maps[1][borders[0]] <= tolerance), np.mean(maps[0][borders[1]] <= tolerance)]
-    return float(sum(near) / (2 + 1e-8))
+    there, back = maps[1][borders[0]], maps[0][borders[1]]
+    scores = {"assd": np.concatenate([there, back]).mean()}
+    for tolerance in (0.5, 1.0):
+        near = np.mean(there <= tolerance) + np.mean(back <= tolerance)
+        scores[f"nsd_voxel_{tolerance:g}mm"] = near / (2 + 1e-8)
+    return scores
 
 
 def group(mask: np.ndarray, dilations: int) -> np.ndarray:
@@ -75,11 +84,12 @@ def score(
     dilations: int,
     threshold: float,
     penalty: float,
-    tolerances: Sequence[float] = (),
+    with_nsd: bool,
 ) -> dict[str, float]:
     """Lesion-wise scores from numbered lesions of both sides."""
     voxel = float(np.prod(spacing))
-    sums = {"dice": 0.0, "hd95": 0.0, **{f"nsd_{t:g}mm": 0.0 for t in tolerances}}
+    names = ("dice", "hd95", "nsd_0.5mm", "nsd_1mm") if with_nsd else ("dice", "hd95")
+    sums = dict.fromkeys(names, 0.0)
     tp = fn = 0
     matched_anywhere: set[int] = set()
     for a in _numbers(truth):
@@ -96,28 +106,31 @@ def score(
         tp += 1
         found = np.isin(prediction, matched)
         sums["dice"] += 2 * np.sum(lesion & found) / (lesion.sum() + found.sum())
-        sums["hd95"] += hd95(lesion, found, spacing)
-        for t in tolerances:
-            sums[f"nsd_{t:g}mm"] += nsd(lesion, found, spacing, t)
+        sums["hd95"] += surface_scores(lesion, found, spacing)["hd95"]
+        if with_nsd:
+            borders = border_scores(lesion, found, spacing)
+            sums["nsd_0.5mm"] += borders["nsd_voxel_0.5mm"]
+            sums["nsd_1mm"] += borders["nsd_voxel_1mm"]
     fp = len(set(_numbers(prediction)) - matched_anywhere)
     sums["hd95"] += fp * penalty
     total = tp + fn + fp
     means = {name: value / total if total else float(name != "hd95") for name, value in sums.items()}
-    return {**means, "tp": tp, "fp": fp, "fn": fn}
+    return {f"lesion_{name}": value for name, value in {**means, "tp": tp, "fp": fp, "fn": fn}.items()}
 
 
-def score_2023(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[tuple[str, str], float]:
-    """BraTS 2023 GLI: region and metric to value."""
+def lesionwise_2023(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> Scores:
+    """BraTS 2023 GLI: region and lesion-wise metric to value."""
     scores = {}
     for region, values in REGIONS_2023.items():
-        numbered = ndimage.label(np.isin(prediction, values), CUBE)[0]
-        result = score(group(np.isin(truth, values), 3), numbered, spacing, 3, 50, 374)
-        scores.update({(region, f"lesion_{name}"): value for name, value in result.items()})
+        lesions = group(np.isin(truth, values), 3)
+        predicted = ndimage.label(np.isin(prediction, values), CUBE)[0]
+        for name, value in score(lesions, predicted, spacing, 3, 50, 374, with_nsd=False).items():
+            scores[region, name] = value
     return scores
 
 
-def score_2024(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> dict[tuple[str, str], float]:
-    """BraTS 2024 post-treatment GLI: region and metric to value."""
+def lesionwise_2024(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]) -> Scores:
+    """BraTS 2024 post-treatment GLI: region and lesion-wise metric to value."""
     dilations = {region: 5 if region in ("NETC", "RC") else 3 for region in REGIONS_2024}
     threshold = {region: 10 if region == "ET" else 20 for region in REGIONS_2024}
     sides = []
@@ -135,13 +148,49 @@ def score_2024(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[floa
         sides.append(joined)
     scores = {}
     for region in REGIONS_2024:
-        result = score(
-            sides[0][region], sides[1][region], spacing, dilations[region], threshold[region], 337, (0.5, 1.0)
-        )
-        scores.update({(region, f"lesion_{name}"): value for name, value in result.items()})
+        both = sides[0][region], sides[1][region]
+        for name, value in score(*both, spacing, dilations[region], threshold[region], 337, with_nsd=True).items():
+            scores[region, name] = value
     return scores
 
 
-def largest_difference(scores: Mapping[tuple[str, str], float], other: Mapping[tuple[str, str], float]) -> float:
+def voxelwise(truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], protocol: str) -> Scores:
+    """All the other metrics of BraTS 2023 or 2024: region and metric to value."""
+    regions, penalty = (REGIONS_2023, 374.0) if protocol == "brats2023" else (REGIONS_2024, 337.0)
+    scores = {}
+    for region, values in regions.items():
+        for name, value in whole_region(np.isin(truth, values), np.isin(prediction, values), spacing, penalty).items():
+            scores[region, name] = value
+    return scores
+
+
+def whole_region(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Sequence[float], penalty: float
+) -> dict[str, float]:
+    """The metrics that look at one region as a whole."""
+    tp, fp = np.sum(truth & prediction), np.sum(~truth & prediction)
+    fn, tn = np.sum(truth & ~prediction), np.sum(~truth & ~prediction)
+    volume = float(np.prod(spacing))
+    scores = {
+        "specificity": tn / (tn + fp),
+        "accuracy": (tp + tn) / truth.size,
+        "volume_truth": truth.sum() * volume,
+        "volume_prediction": prediction.sum() * volume,
+    }
+    if truth.any() and prediction.any():
+        overlap = {"dice": 2 * tp / (2 * tp + fp + fn), "iou": tp / (tp + fp + fn)}
+        rates = {"sensitivity": tp / (tp + fn), "precision": tp / (tp + fp)}
+        surfaces = {**surface_scores(truth, prediction, spacing), **border_scores(truth, prediction, spacing)}
+        return {**scores, **overlap, **rates, **surfaces}
+    same = not truth.any() and not prediction.any()
+    shares = ("dice", "iou", "sensitivity", "precision", "nsd_area_1mm", "nsd_voxel_0.5mm", "nsd_voxel_1mm")
+    return {
+        **scores,
+        **dict.fromkeys(shares, float(same)),
+        **dict.fromkeys(("hd", "hd95", "assd"), 0.0 if same else penalty),
+    }
+
+
+def largest_difference(scores: Scores, other: Scores) -> float:
     """The largest absolute difference over the first mapping's entries."""
     return max((abs(value - other[key]) for key, value in scores.items()), default=math.nan)

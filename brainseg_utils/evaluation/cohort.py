@@ -49,6 +49,19 @@ class Evaluation:
         """2 if a case could not be scored, else 1 if a prediction is missing, else 0."""
         return 2 if self.faults else 1 if self.missing else 0
 
+    def print(self) -> None:
+        """Prints the table, and on standard error what was wrong."""
+        from rich.console import Console
+
+        from brainseg_utils.evaluation.tables import render
+
+        if len(self.rows):
+            Console().print(render(self))
+        errors = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+        for kind, messages in (("warning", self.warnings), ("not scored", self.faults)):
+            for message in messages:
+                errors.print(f"{kind}: {message}")
+
     def write_json(self, path: str | Path) -> Path:
         """Writes `{"protocol", "rows", "missing", "faults", "warnings"}` atomically."""
         content = {
