@@ -3,7 +3,7 @@
     python -m brainseg_utils.course.build [--only 01,02]
 
 Building twice without a change gives the same file, pictures and measured times apart: cell ids come from the text,
-nothing records when or where a cell ran, and widgets (whose ids are random) are left to live notebooks.
+nothing records when or where a cell ran, and of a widget (whose ids are random) only the static twin is kept.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def serialise(notebook: Any, where: str) -> str:
 
 
 def cleaned(outputs: Iterable[Any], where: str) -> Iterator[Any]:
-    """A cell's outputs without widgets, progress lines and memory addresses.
+    """A cell's outputs without progress lines and memory addresses; of a widget, its static twin.
 
     Raises:
         DataError: a warning on stderr, or a path of this machine.
@@ -136,8 +136,8 @@ def cleaned(outputs: Iterable[Any], where: str) -> Iterator[Any]:
             if not lines:
                 continue
             output.text = "".join(lines)
-        elif WIDGET in output.get("data", {}):
-            continue
+        elif output.get("data", {}).pop(WIDGET, None) and "image/png" not in output.data:
+            continue  # no static twin in the same output
         elif "text/plain" in output.get("data", {}):
             output.data["text/plain"] = ADDRESS.sub("0x…", output.data["text/plain"])
         if wrong := output_faults(output):
