@@ -213,7 +213,7 @@ def _print_table(faults: Iterable[Fault], title: str, colour: str) -> None:
     table.add_column(f"file and {title}", ratio=2, overflow="fold")
     table.add_column("found, expected, what to do", ratio=3, overflow="fold")
     for fault in faults:
-        where = Text.assemble(f"{fault.file}\n", (fault.kind, f"bold {colour}"))
+        where = Text.assemble(fault.file.replace("/", "/\n") + "\n", (fault.kind, f"bold {colour}"))
         what = Text.assemble(f"{fault.found}\n", (f"expected {fault.expected}\n", "dim"), fault.remedy)
         table.add_row(where, what)
     Console().print(table)

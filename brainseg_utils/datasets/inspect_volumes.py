@@ -88,6 +88,11 @@ def inspect_volumes(plan: VolumePlan) -> Inspection:
     return result
 
 
+def voxels(count: int) -> str:
+    """A count with its noun."""
+    return f"{count} voxel{'' if count == 1 else 's'}"
+
+
 def digest(data: np.ndarray) -> str:
     """A digest of an array's shape and values, the same whatever its number type and memory order."""
     values = np.ascontiguousarray(data, np.float32)
@@ -144,9 +149,9 @@ def _check_header(file: nifti.Nifti, path: Path, plan: VolumePlan, findings: Fin
 
 def _contradictions(file: nifti.Nifti) -> list[str]:
     header, found = file.header, []
-    for field in ("sform_code", "qform_code"):
-        if int(header[field]) not in FRAME_CODES:
-            found.append(f"{field} {int(header[field])}, which means nothing: some programs then ignore the matrix")
+    for code in ("sform_code", "qform_code"):
+        if int(header[code]) not in FRAME_CODES:
+            found.append(f"{code} {int(header[code])}, which means nothing: some programs then ignore the matrix")
     sizes, announced = np.array(file.spacing), np.asarray(header["pixdim"][1:4], float)
     with np.errstate(all="ignore"):
         if not np.allclose(sizes, announced, rtol=1e-3, atol=0):
@@ -177,7 +182,7 @@ def _check_values(data: np.ndarray, path: Path, plan: VolumePlan, findings: Find
                 Kind.NOT_FINITE,
                 plan.case,
                 path,
-                f"{which}{count} voxels are NaN or infinite",
+                f"{which}{voxels(count)} NaN or infinite",
                 "finite numbers",
                 COPY_AGAIN,
             )
@@ -261,7 +266,7 @@ def _read_mask(plan: VolumePlan, result: Inspection) -> tuple[np.ndarray, Grid] 
             Kind.FRACTIONAL_LABEL,
             plan.case,
             plan.label,
-            f"{int(counts[~whole].sum())} voxels are no whole numbers (e.g. {values[~whole][0]:g})",
+            f"{voxels(int(counts[~whole].sum()))} with a label that is no whole number (e.g. {values[~whole][0]:g})",
             get_scheme(plan.scheme).describe(),
             "use the mask, not a probability map or a resampled mask",
         )
@@ -273,7 +278,7 @@ def _read_mask(plan: VolumePlan, result: Inspection) -> tuple[np.ndarray, Grid] 
             Kind.UNKNOWN_LABEL,
             plan.case,
             plan.label,
-            f"{error.found} ({alien} voxels)",
+            f"{error.found} ({voxels(alien)})",
             error.expected or "",
             error.remedy or "",
         )
@@ -287,7 +292,7 @@ def _check_outside(outside: np.ndarray, path: Path, plan: VolumePlan, findings: 
             Kind.OUTSIDE_BRAIN,
             plan.case,
             path,
-            f"{count} labelled voxels where every modality is 0",
+            f"{voxels(count)} labelled where every modality is 0",
             "labels inside the brain (in 16 real cases of BraTS 2018 to 2023 not one voxel is outside)",
             "check that mask and images are of one patient and on one grid",
         )

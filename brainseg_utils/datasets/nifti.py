@@ -24,7 +24,7 @@ MAX_BYTES = 400_000_000  # a 240x240x155 case of four float64 modalities is 286 
 MAX_OFFSET = 1_000_000  # where the voxels may start at the latest: a header with long extensions
 VOXEL_MM = (0.01, 100.0)  # no scanner has smaller or larger voxels
 HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
-MAGIC = {348: b"n+1", 540: b"n+2\0\r\n\x1a\n"}
+MAGIC = {348: b"n+1", 540: b"n+2"}
 GZIP_LEVEL = 3
 
 
