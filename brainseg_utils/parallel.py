@@ -7,7 +7,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+from brainseg_utils.errors import BrainsegError
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -41,6 +44,7 @@ def imap(function: Callable[[A], R], items: Iterable[A], workers: int | None = N
 
     Raises:
         Exception: what `function` raised, when its turn comes.
+        BrainsegError: a process died, so that the rest cannot be computed.
     """
     workers = default_workers() if workers is None else workers
     if workers <= 1:
@@ -57,5 +61,11 @@ def imap(function: Callable[[A], R], items: Iterable[A], workers: int | None = N
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise BrainsegError(
+            "a worker process ended before its work was done",
+            expected=f"{workers} processes, each with memory for one case",
+            remedy="use fewer workers; in a script, call it below `if __name__ == '__main__':`",
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

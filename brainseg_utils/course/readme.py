@@ -8,13 +8,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainseg_utils.course.checkout import find_root
 from brainseg_utils.course.reference import time_text
+from brainseg_utils.datasets.layouts import MODALITIES, MODALITY_TITLES
 from brainseg_utils.files import atomic, write_text
 
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from brainseg_utils.datasets.cases import Case
+
 PICTURE = Path("data", "reference", "first_look.png")
-PICTURE_SEED, PICTURE_CASES = 2026, 4
+PICTURE_SEED, PICTURE_CASES, PICTURE_DPI = 2026, 4, 90
 MAP = re.compile(r"(<!-- map -->\n).*?(<!-- /map -->)", re.DOTALL)
 
 
@@ -62,47 +70,56 @@ def with_map(readme: str, root: Path) -> str:
 
 
 def draw_picture(path: Path, cohort: Path) -> None:
-    """Draws phantoms, one a row: four modalities, then the tissues over FLAIR."""
-    import matplotlib.pyplot as plt
-
+    """Draws 1 mm phantoms, one a row: four modalities, then the tissues over FLAIR. Takes about a minute."""
     from brainseg_utils.phantom.cohort import make
 
-    make(cohort, PICTURE_CASES, "brats2023", seed=PICTURE_SEED)
+    make(cohort, PICTURE_CASES, "brats2023", seed=PICTURE_SEED, spacing=1)
     figure = phantom_figure(cohort)
     with atomic(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110)
-    plt.close(figure)
+        figure.savefig(temporary, format="png", dpi=PICTURE_DPI)
 
 
-def phantom_figure(cohort: Path):
-    """A matplotlib figure of the cases of a folder with the largest tumour slice of each."""
-    import matplotlib.pyplot as plt
-    import numpy as np
+def phantom_figure(cohort: Path) -> Figure:
+    """The cases of a folder, each in the axial slice with the most tumour, cropped to the brain."""
+    from matplotlib.figure import Figure
 
     from brainseg_utils.datasets.find import find_cases
-    from brainseg_utils.datasets.layouts import MODALITIES, MODALITY_TITLES
-    from brainseg_utils.views import palette
+    from brainseg_utils.views.figures import legend_handles
 
     cases = find_cases(cohort)
-    figure, axes = plt.subplots(
-        len(cases), len(MODALITIES) + 1, figsize=(9, 1.95 * len(cases)), facecolor="black", layout="constrained"
+    figure = Figure(figsize=(9, 2.2 * len(cases)), facecolor="black", layout="constrained")
+    axes = figure.subplots(len(cases), len(MODALITIES) + 1)
+    for number, (row, case) in enumerate(zip(axes, cases, strict=True)):
+        titles = [*(MODALITY_TITLES[m] for m in MODALITIES), "what is to be found"] if number == 0 else [""] * 5
+        for axis, picture, title in zip(row, _pictures(case), titles, strict=True):
+            axis.imshow(picture)
+            axis.set_title(title, color="white", fontsize=10)
+            axis.axis("off")
+    tissues = cases[0].scheme.tissues.values()
+    figure.legend(
+        handles=legend_handles(tissues), loc="outside lower right", ncols=3, labelcolor="white", frameon=False
     )
-    for row, case in zip(axes, cases, strict=True):
-        volume, label = case.images(), case.label().data
-        k = int((label > 0).sum((0, 1)).argmax())
-        for axis, modality, image in zip(row, MODALITIES, volume.data, strict=False):
-            axis.imshow(image[:, :, k].T[::-1], cmap="gray", vmax=np.percentile(image[image > 0], 99.5))
-            if row is axes[0]:
-                axis.set_title(MODALITY_TITLES[modality], color="white", fontsize=10)
-        base = volume.data[3][:, :, k].T[::-1] / np.percentile(volume.data[3][volume.data[3] > 0], 99.5)
-        colour = np.repeat(base.clip(0, 1)[..., None], 3, axis=2)
-        for value, tissue in case.scheme.tissues.items():
-            colour[label[:, :, k].T[::-1] == value] = np.array(palette.style(tissue).rgb) / 255
-        row[-1].imshow(colour)
-    axes[0][-1].set_title("what is to be found", color="white", fontsize=10)
-    for axis in axes.flat:
-        axis.axis("off")
     return figure
+
+
+def _pictures(case: Case) -> list[np.ndarray]:
+    """(rows, columns, 3) in 0 to 1: the four modalities, and FLAIR with the tissues in colour."""
+    import numpy as np
+
+    from brainseg_utils.views import palette
+
+    volume, label = case.images().data, case.label().data
+    k = int((label > 0).sum((0, 1)).argmax())
+    inside = np.argwhere((volume[0] > 0).any(axis=2))
+    x, y = (slice(low, high + 1) for low, high in zip(inside.min(0), inside.max(0), strict=True))
+    greys = []
+    for image in volume:
+        plane = (image[x, y, k] / np.percentile(image[image > 0], 99.7)).clip(0, 1)
+        greys.append(np.repeat(plane.T[::-1, :, None], 3, axis=2))
+    coloured = greys[-1].copy()
+    for value, tissue in case.scheme.tissues.items():
+        coloured[label[x, y, k].T[::-1] == value] = np.array(palette.style(tissue).rgb) / 255
+    return [*greys, coloured]
 
 
 def write(root: Path | None = None) -> Path:

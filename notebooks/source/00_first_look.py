@@ -366,7 +366,7 @@ pd.DataFrame(listed).rename_axis("case_number")
 
 # %%
 ahead = [{"": n.name[:2], "notebook": n.title, "what it explains": n.teaches} for n in LESSONS[1:]]
-pd.DataFrame(ahead).set_index("").style.set_properties(**{"text-align": "left"})
+pd.DataFrame(ahead).set_index("").style.set_uuid("ahead").set_properties(**{"text-align": "left"})
 
 # %% [markdown]
 # ## In short

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 
 import pytest
@@ -69,6 +70,11 @@ def test_imap_keeps_the_order_with_any_number_of_workers(workers):
 def test_imap_raises_what_the_function_raised():
     with pytest.raises(ValueError):
         list(parallel.imap(math.sqrt, range(9, -9, -1), 2))
+
+
+def test_a_worker_that_dies_is_an_error_that_says_what_to_do():
+    with pytest.raises(errors.BrainsegError, match="fewer workers"):
+        list(parallel.imap(os._exit, [1, 1], 2))
 
 
 def test_imap_takes_from_its_input_only_what_it_can_work_on():
