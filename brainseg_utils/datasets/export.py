@@ -118,10 +118,21 @@ def write_slices(root: str | Path, case_id: str, images: Mapping[str, np.ndarray
 def convert_case(case: Case, root: str | Path, layout: str, case_id: str) -> Path:
     """Writes an existing case in another layout: names and labels change, the grid stays.
 
+    Intensities that are whole numbers are written as int16, as the data sets store them.
+
     Raises:
         LabelError: a tissue of the case has no value in the target's scheme.
     """
     volume = case.images(MODALITIES)
-    images = {modality: volume.data[i] for i, modality in enumerate(MODALITIES)}
+    images = {modality: _compact(volume.data[i]) for i, modality in enumerate(MODALITIES)}
     label = case.label().data if case.label_path else None
     return write_case(root, layout, case_id, images, label, volume.affine, scheme=case.scheme.name)
+
+
+def _compact(data: np.ndarray) -> np.ndarray:
+    """The same values as int16 where it can hold them, else as they are."""
+    limits = np.iinfo(np.int16)
+    if not (limits.min <= data.min() and data.max() <= limits.max):  # also where there are NaNs
+        return data
+    whole = data.astype(np.int16)
+    return whole if np.array_equal(whole, data) else data

@@ -133,7 +133,7 @@ def header_with(**fields) -> bytes:
         (header_with(dim=[3, 30000, 30000, 30000, 1, 1, 1, 1]), "absurd size", "54000 GB|5.4e"),
         (header_with(dim=[3, -4, 5, 6, 1, 1, 1, 1]), "damaged header", "announces shape"),
         (header_with(dim=[9, 4, 5, 6, 1, 1, 1, 1]), "damaged header", "header"),
-        (header_with(datatype=0), "damaged header", ""),
+        (header_with(datatype=0), "damaged header", "not plain numbers"),
         (header_with(datatype=128, dim=[3, 4, 5, 2, 1, 1, 1, 1]), "damaged header", "not plain numbers"),
         (header_with(datatype=32, dim=[3, 4, 5, 1, 1, 1, 1, 1]), "damaged header", "not plain numbers"),
         (header_with(vox_offset=0), "damaged header", "voxel data at byte 0"),

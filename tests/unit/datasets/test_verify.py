@@ -186,6 +186,16 @@ def test_a_modality_copied_over_another(cohort):
     assert paths["t1n"].name in fault.found
 
 
+@pytest.mark.parametrize("layout", ["brats2020", "brats2023", "lgg"])
+def test_the_same_id_in_two_places(cohort, layout):
+    root = cohort(layout)
+    case = find_cases(root)[2]
+    shutil.copytree(case.folder, root / "again" / case.id)
+    (fault,) = verify(root, workers=1).faults
+    assert (fault.kind, fault.case) == ("duplicate case id", case.id)
+    assert {fault.file, fault.found.split()[-1]} == {case.id, f"again/{case.id}"}
+
+
 def test_the_same_patient_stored_with_another_type_and_orientation(cohort):
     root = cohort("brats2021")
     first, second = find_cases(root)[:2]
