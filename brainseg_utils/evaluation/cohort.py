@@ -91,7 +91,10 @@ def read_evaluation(path: str | Path) -> Evaluation:
     path = Path(path)
     try:
         if path.suffix == ".csv":
-            content: dict[str, Any] = {"protocol": "", "rows": pd.read_csv(path, dtype={"case": str, "unit": str}, float_precision="round_trip")}
+            content: dict[str, Any] = {
+                "protocol": "",
+                "rows": pd.read_csv(path, dtype={"case": str, "unit": str}, float_precision="round_trip"),
+            }
         else:
             content = json.loads(path.read_text(encoding="utf-8"))
         rows = pd.DataFrame(content["rows"], columns=list(COLUMNS)).astype({"value": float, "case": str, "unit": str})
