@@ -13,7 +13,8 @@ import numpy as np
 from brainseg_utils.datasets.cases import read_tiff
 from brainseg_utils.datasets.faults import Findings, Kind
 from brainseg_utils.datasets.find import Folder
-from brainseg_utils.datasets.inspect_volumes import COPY_AGAIN, Inspection
+from brainseg_utils.datasets.inspect_header import COPY_AGAIN
+from brainseg_utils.datasets.inspect_volumes import Inspection
 from brainseg_utils.errors import DataError
 
 TIFF_ENDINGS = (".tif", ".tiff")

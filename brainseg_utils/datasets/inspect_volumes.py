@@ -11,16 +11,13 @@ import numpy as np
 
 from brainseg_utils.datasets import nifti
 from brainseg_utils.datasets.faults import Findings, Kind
+from brainseg_utils.datasets.inspect_header import COPY_AGAIN, check_header, corner_distance
 from brainseg_utils.datasets.labels import get_scheme
 from brainseg_utils.datasets.names_volumes import VolumePlan
 from brainseg_utils.errors import LabelError
 
 SAME_PLACE_MM = 1e-4  # float32 rounding of an oblique affine moves a corner by less
-DISAGREEMENT_MM = 0.5  # between sform and qform: a quaternion in float32 near a half turn is off by 0.1 mm
 ABSURDLY_LARGE, ABSURDLY_SMALL = 1e7, 1e-9  # real scans stay below 1e5; other values are misread numbers
-FRAME_CODES = range(6)  # NIfTI: 0 says that there is no matrix, 1 to 5 in whose space it is
-MILLIMETRES = (0, 2)  # NIfTI codes of the spatial unit: unknown, mm
-COPY_AGAIN = "copy or download the file again"
 
 
 @dataclass
@@ -57,13 +54,6 @@ class Grid:
         return np.inf if self.shape != other.shape else corner_distance(self.affine, other.affine, self.shape)
 
 
-def corner_distance(a: np.ndarray, b: np.ndarray, shape: Sequence[int]) -> float:
-    """The largest distance, in mm, between where two affines put a corner voxel of an array."""
-    corners = np.array(np.meshgrid(*[(0, side - 1) for side in shape[:3]])).reshape(3, -1)
-    moved = (a - b)[:3, :3] @ corners + (a - b)[:3, 3:]
-    return float(np.sqrt((moved**2).sum(axis=0)).max())
-
-
 def inspect_volumes(plan: VolumePlan) -> Inspection:
     """Reads every file of a case once and notes what is wrong with it."""
     result = Inspection(plan.case, plan.folder, Findings(plan.root), plan.files)
@@ -78,7 +68,7 @@ def inspect_volumes(plan: VolumePlan) -> Inspection:
         images.append(Grid(path, data.shape[:3], affine, kind, extremes))
         result.digests[path] = digest(data)
         if outside is not None and outside.shape == data.shape[:3]:
-            for channel in np.moveaxis(data, 3, 0) if data.ndim == 4 else [data]:
+            for channel in _channels(data):
                 outside &= channel == 0
     _check_signs(images, plan, result.findings)
     grids = images if mask is None else [*images, mask[1]]
@@ -95,8 +85,14 @@ def voxels(count: int) -> str:
 
 def digest(data: np.ndarray) -> str:
     """A digest of an array's shape and values, the same whatever its number type and memory order."""
-    values = np.ascontiguousarray(data, np.float32)
-    return hashlib.sha1(repr(values.shape).encode() + b" " + values.data, usedforsecurity=False).hexdigest()
+    content = hashlib.sha1(repr(data.shape).encode(), usedforsecurity=False)
+    for channel in _channels(data):  # one at a time, to hold one more in memory and not four
+        content.update(np.ascontiguousarray(channel, np.float32).data)
+    return content.hexdigest()
+
+
+def _channels(data: np.ndarray) -> list[np.ndarray]:
+    return [data] if data.ndim == 3 else [data[..., c] for c in range(data.shape[3])]
 
 
 def _read(
@@ -119,60 +115,14 @@ def _read(
             Kind.DIMENSIONS, plan.case, path, f"array of shape {shape}", expected, "use the data set's own file"
         )
         return nothing
-    _check_header(file, path, plan, result.findings)
+    check_header(file, path, plan, result.findings)
     data, affine = nifti.to_ras(file.data, file.affine)
     return data, affine, file.header.get_data_dtype()
 
 
-def _check_header(file: nifti.Nifti, path: Path, plan: VolumePlan, findings: Findings) -> None:
-    header = file.header
-    slope, intercept = nifti.scaling(header)
-    if (slope, intercept) != (1.0, 0.0):
-        findings.fault(
-            Kind.SCALING,
-            plan.case,
-            path,
-            f"scl_slope {slope:g}, scl_inter {intercept:g}",
-            "intensities stored as they are (slope 1, intercept 0)",
-            "write the file again with the scaling applied, or " + COPY_AGAIN,
-        )
-    for found in _contradictions(file):
-        findings.fault(
-            Kind.ORIENTATION,
-            plan.case,
-            path,
-            found,
-            "pixdim, sform, qform and unit that say the same, in mm",
-            "set them alike: programs differ in which they believe",
-        )
-
-
-def _contradictions(file: nifti.Nifti) -> list[str]:
-    header, found = file.header, []
-    for code in ("sform_code", "qform_code"):
-        if int(header[code]) not in FRAME_CODES:
-            found.append(f"{code} {int(header[code])}, which means nothing: some programs then ignore the matrix")
-    sizes, announced = np.array(file.spacing), np.asarray(header["pixdim"][1:4], float)
-    with np.errstate(all="ignore"):
-        if not np.allclose(sizes, announced, rtol=1e-3, atol=0):
-            texts = [" x ".join(f"{s:.4g}" for s in both) for both in (announced, sizes)]
-            found.append(f"pixdim announces voxels of {texts[0]} mm, the affine {texts[1]} mm")
-        elif int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0:
-            try:
-                apart = corner_distance(header.get_sform(), header.get_qform(), file.data.shape)
-            except Exception:  # nibabel: a quaternion longer than 1, or a handedness that is neither 1 nor -1
-                apart = np.inf
-            if not apart <= DISAGREEMENT_MM:
-                found.append(f"sform and qform are {apart:.3g} mm apart")
-    unit = int(header["xyzt_units"]) % 8
-    if unit not in MILLIMETRES:
-        found.append(f"unit of length {({1: 'metres', 3: 'micrometres'}).get(unit, f'code {unit}')}")
-    return found
-
-
 def _check_values(data: np.ndarray, path: Path, plan: VolumePlan, findings: Findings) -> tuple[float, float]:
     """Notes what is wrong with an image's intensities; returns the smallest and largest."""
-    channels = [data] if data.ndim == 3 else [data[..., c] for c in range(data.shape[3])]
+    channels = _channels(data)
     extremes = [(float(channel.min()), float(channel.max())) for channel in channels]
     for number, (low, high) in enumerate(extremes):
         which = f"channel {number}: " if data.ndim == 4 else ""
