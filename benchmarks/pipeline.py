@@ -22,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -121,7 +122,8 @@ def main() -> None:
 
     cases = find_cases(options.folder)[: options.cases]
     with tempfile.TemporaryDirectory() as folder:
-        made, added = {}, {}
+        made: dict[str, Any] = {}
+        added: dict[str, list[float]] = {}
         for name, make in contestants(cases, Path(folder)):
             epoch(made["this cache"] if made else make())  # so that the first does not pay for what all share
             before = memory()

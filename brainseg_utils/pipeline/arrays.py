@@ -99,6 +99,17 @@ def bounding_box(mask: np.ndarray, margin: int = 0) -> Box:
     return Box(tuple(start), tuple(shape), tuple(mask.shape))
 
 
+def overlap(start: int, size: int, side: int) -> slice:
+    """The part of `size` voxels from `start` (which may be negative) that lies in an axis of `side` voxels.
+
+    Example:
+        >>> overlap(-2, 5, 10), overlap(20, 5, 10)
+        (slice(0, 3, None), slice(10, 10, None))
+    """
+    low = min(max(start, 0), side)
+    return slice(low, max(low, min(start + size, side)))
+
+
 def brain_mask(image: np.ndarray) -> np.ndarray:
     """Where any modality of a (C, X, Y, Z) skull-stripped image differs from 0."""
     return np.any(image != 0, axis=0)

@@ -105,7 +105,7 @@ class RandPatchd(RandomizableTransform, MapTransform):
 def cut(array: np.ndarray, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """A patch of a (C, X, Y, Z) array; what lies outside the array is 0."""
     out = np.zeros((array.shape[0], *size), array.dtype)
-    inside = [slice(max(a, 0), min(a + s, n)) for a, s, n in zip(start, size, array.shape[1:], strict=True)]
+    inside = [arrays.overlap(a, s, n) for a, s, n in zip(start, size, array.shape[1:], strict=True)]
     there = [slice(i.start - a, i.stop - a) for i, a in zip(inside, start, strict=True)]
     out[(slice(None), *there)] = array[(slice(None), *inside)]
     return out

@@ -86,6 +86,8 @@ class Entry:
     @cached_property
     def points(self) -> list[np.ndarray]:
         """Tumour voxels (N, 3) of each class that is present, relative to `box`."""
+        if not self.labelled:
+            return []
         table = np.array(self.array("points"))
         return [table[table[:, 0] == kind, 1:].astype(int) for kind in np.unique(table[:, 0])]
 
@@ -120,8 +122,11 @@ def _sum(array: np.ndarray) -> int:
 
 @lru_cache(maxsize=MAPPED)
 def _mapped(path: Path, stamp: int) -> np.ndarray:
-    """A file's bytes; `stamp` makes a file that was replaced another one."""
-    return np.asarray(np.memmap(path, np.uint8, "r"))
+    """A file's bytes; `stamp` makes a file that was replaced another one.
+
+    Mapped copy-on-write: nothing writes to them, but PyTorch warns of arrays that cannot be written.
+    """
+    return np.asarray(np.memmap(path, np.uint8, "c"))
 
 
 def quantise(image: np.ndarray) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -182,7 +187,7 @@ def write(path: Path, item: Mapping, key: str, patient: str, modalities: Sequenc
     if label is not None:
         tensors["label"] = np.ascontiguousarray(inside.crop(label))
         tensors["points"] = tumour_points(tensors["label"])
-    box, affine = inside, np.array(item["image"].affine, float)
+    box, affine = inside, np.asarray(item["image"].affine, float).copy()
     if "box" in item and item["box"].shape == inside.full:  # not where a resize followed the crop (R1)
         box = item["box"].inner(inside)
         affine[:3, 3] -= affine[:3, :3] @ np.array(item["box"].start)  # the crop had moved the origin to the box

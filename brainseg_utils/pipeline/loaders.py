@@ -143,7 +143,7 @@ class Patches(Dataset):
         if self.size is None:
             return entry.box.full, tuple(-a for a in entry.box.start)
         wants_tumour = rng.random() < self.foreground
-        kinds = entry.points if wants_tumour and entry.labelled else []
+        kinds = entry.points if wants_tumour else []
         point = None
         if kinds:
             voxels = kinds[rng.integers(len(kinds))]

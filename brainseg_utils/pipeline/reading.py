@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from brainseg_utils.pipeline.arrays import overlap
 from brainseg_utils.pipeline.entry import Entry
 
 SLAB = 16  # planes
@@ -35,7 +36,7 @@ def read_patch(
     """
     stored = entry.array("image")
     wanted = range(len(stored)) if channels is None else channels
-    inside = [_overlap(a, s, n) for a, s, n in zip(start, size, stored.shape[1:], strict=True)]
+    inside = [overlap(a, s, n) for a, s, n in zip(start, size, stored.shape[1:], strict=True)]
     there = [slice(i.start - a, i.stop - a) for i, a in zip(inside, start, strict=True)]
     there = [slice(s - t.stop, s - t.start) if f else t for t, s, f in zip(there, size, flips, strict=True)]
     whole = all(i.stop - i.start == s for i, s in zip(inside, size, strict=True))
@@ -77,8 +78,3 @@ def _convert(part: torch.Tensor, target: torch.Tensor, turned: list[int], scale:
         target[begin:end].copy_(slab.flip(turned) if turned else slab)
         if scale != 1.0:
             target[begin:end].mul_(scale)
-
-
-def _overlap(start: int, size: int, side: int) -> slice:
-    low = min(max(start, 0), side)
-    return slice(low, max(low, min(start + size, side)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.transforms import Compose, Randomizable
 
-from brainseg_utils.errors import unknown
+from brainseg_utils.errors import BrainsegError, unknown
 from brainseg_utils.pipeline import reports
 from brainseg_utils.pipeline.course import course
 from brainseg_utils.pipeline.transforms import Item, Step
@@ -62,14 +62,34 @@ def steps(report: str, **settings: Any) -> tuple[Step, ...]:
     return build(**settings)
 
 
+class _Compose(Compose):
+    """MONAI's, which lets the course's own errors through instead of wrapping them in a RuntimeError."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Applies the stages.
+
+        Raises:
+            BrainsegError: of a stage.
+        """
+        try:
+            return super().__call__(*arguments, **options)
+        except RuntimeError as error:
+            cause: BaseException | None = error
+            while cause is not None:
+                if isinstance(cause, BrainsegError):
+                    raise cause from None
+                cause = cause.__cause__
+            raise
+
+
 def preprocessing(report: str, **settings: Any) -> Compose:
     """The stages that give the same result every time, in order: what validation and inference use."""
-    return Compose([step.transform for step in steps(report, **settings) if step.kind == "fixed"])
+    return _Compose([step.transform for step in steps(report, **settings) if step.kind == "fixed"])
 
 
 def augmentation(report: str, **settings: Any) -> Compose:
     """The random stages, in order, for an item that `preprocessing` made."""
-    return Compose([step.transform for step in steps(report, **settings) if step.kind != "fixed"])
+    return _Compose([step.transform for step in steps(report, **settings) if step.kind != "fixed"])
 
 
 def cached_part(report: str, **settings: Any) -> Compose:
@@ -78,7 +98,7 @@ def cached_part(report: str, **settings: Any) -> Compose:
     All of the preprocessing, except in R4, where the normalisation comes after the augmentation.
     """
     stages = steps(report, **settings)
-    return Compose([step.transform for step in stages[: _first_random(stages)]])
+    return _Compose([step.transform for step in stages[: _first_random(stages)]])
 
 
 def cached_names(report: str, **settings: Any) -> list[str]:
@@ -90,7 +110,7 @@ def cached_names(report: str, **settings: Any) -> list[str]:
 def live_part(report: str, **settings: Any) -> Compose:
     """The stages after `cached_part` and after the patch and the flips that `loaders.Patches` does while it reads."""
     stages = steps(report, **settings)
-    return Compose([s.transform for s in stages[_first_random(stages) :] if s.kind not in ("patch", "flip")])
+    return _Compose([s.transform for s in stages[_first_random(stages) :] if s.kind not in ("patch", "flip")])
 
 
 def _first_random(stages: tuple[Step, ...]) -> int:

@@ -62,7 +62,8 @@ def _by(size: Sequence[int]) -> str:
 
 
 def _resize(*shape: int) -> Compose:
-    mode = ("trilinear" if len(shape) == 3 else "bilinear", "nearest")
+    # PyTorch's "nearest" rounds down, which shifts a label by up to half a voxel against its image
+    mode = ("trilinear" if len(shape) == 3 else "bilinear", "nearest-exact")
     return _interpolated(Resized(KEYS, shape, mode=mode, **_LABEL_MAY_LACK))
 
 
