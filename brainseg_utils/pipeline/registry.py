@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from monai.transforms import Compose, Randomizable
+from monai.transforms import Compose, Randomizable, RandomizableTransform
 
 from brainseg_utils.errors import BrainsegError, unknown
 from brainseg_utils.pipeline import reports
@@ -117,13 +117,14 @@ def _first_random(stages: tuple[Step, ...]) -> int:
     return next((n for n, step in enumerate(stages) if step.kind != "fixed"), len(stages))
 
 
-def walk(item: Item, report: str, seed: int = 0, **settings: Any) -> Iterator[tuple[Step, Item]]:
+def walk(item: Item, report: str, seed: int = 0, always: bool = False, **settings: Any) -> Iterator[tuple[Step, Item]]:
     """Applies a pipeline stage by stage, for a row of pictures; neither the given nor a yielded item is changed later.
 
     Args:
         item: of `transforms.load_case` (R2: `load_slice`).
         report: key of `PIPELINES`.
         seed: of the random stages.
+        always: apply every random stage, whatever its probability, so that each picture shows its effect.
         **settings: as for `steps`.
 
     Yields:
@@ -132,8 +133,16 @@ def walk(item: Item, report: str, seed: int = 0, **settings: Any) -> Iterator[tu
     for number, step in enumerate(steps(report, **settings)):
         if isinstance(step.transform, Randomizable):
             step.transform.set_random_state(seed=seed * 1000 + number)
+            if always:
+                _make_certain(step.transform)
         item = dict(step.transform(dict(item)))
         yield step, item
+
+
+def _make_certain(transform: Any) -> None:
+    for inner in transform.transforms if isinstance(transform, Compose) else [transform]:
+        if isinstance(inner, RandomizableTransform):
+            inner.prob = 1.0
 
 
 def mistakes(report: str, **settings: Any) -> Mapping[str, str]:
