@@ -176,7 +176,7 @@ class SliceCase(Case):
         missing = [m for m in wanted if m not in LGG_CHANNELS]
         if missing:
             raise DataError(f"no modality {missing[0]}", where=f"case {self.id}", expected=", ".join(LGG_CHANNELS))
-        stack = np.stack([read_tiff(path, channels=3) for path in self.slice_paths], axis=2)
+        stack = _stack([read_tiff(path, channels=3) for path in self.slice_paths], self.slice_paths)
         data = np.moveaxis(stack, 3, 0)[[LGG_CHANNELS.index(m) for m in wanted]]
         return Volume(np.stack([_slices_to_ras(c) for c in data]).astype(np.float32), np.eye(4), "px")
 
@@ -184,16 +184,27 @@ class SliceCase(Case):
         """Loads the masks as uint8 (X, Y, Z), 0 or 255.
 
         Raises:
-            DataError: a slice has no mask.
+            DataError: a slice has no mask, or one of another size.
             LabelError: a mask is not binary.
         """
-        planes = []
+        planes, files = [], []
         for path, mask in zip(self.slice_paths, self.mask_paths, strict=True):
             if mask is None:
                 raise DataError("no mask for this slice", where=path, expected=f"{path.stem}_mask.tif")
+            files.append(mask)
             planes.append(read_tiff(mask, channels=1))
             self.scheme.check(planes[-1], mask)
-        return Volume(_slices_to_ras(np.stack(planes, axis=2)).astype(np.uint8), np.eye(4), "px")
+        return Volume(_slices_to_ras(_stack(planes, files)).astype(np.uint8), np.eye(4), "px")
+
+
+def _stack(planes: Sequence[np.ndarray], files: Sequence[Path]) -> np.ndarray:
+    """Slices on one axis, the third."""
+    for plane, file in zip(planes, files, strict=True):
+        if plane.shape != planes[0].shape:
+            raise DataError(
+                f"size {plane.shape[:2]}", where=file, expected=f"{planes[0].shape[:2]}, as {files[0].name}"
+            )
+    return np.stack(planes, axis=2)
 
 
 def _slices_to_ras(stack: np.ndarray) -> np.ndarray:
@@ -225,7 +236,9 @@ def read_tiff(path: Path, channels: int | None = None) -> np.ndarray:
         raise DataError("no such file", where=path, expected="a TIFF slice") from None
     except Exception as error:  # tifffile raises many kinds on damaged files
         raise DataError(f"unreadable TIFF ({error})", where=path, remedy="copy or download it again") from None
-    if channels is None or (image.ndim == 3 and image.shape[2] == channels) or (image.ndim == 2 and channels == 1):
+    if image.ndim == 3 and image.shape[2] == 1 and channels == 1:
+        image = image[:, :, 0]
+    if channels is None or image.shape[2:] == (() if channels == 1 else (channels,)):
         return image
     raise DataError(f"shape {image.shape}", where=path, expected=f"{channels} channel{'s' * (channels > 1)}")
 

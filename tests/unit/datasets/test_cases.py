@@ -131,6 +131,10 @@ def test_slices_that_are_wrong(cohort, tmp_path):
         case.label()
     with pytest.raises(DataError, match=r"no mask for this slice; expected .*_4_mask.tif"):
         find_cases(case.folder)[0].label()
+    for path in (case.slice_paths[5], case.mask_paths[5]):
+        tifffile.imwrite(path, np.ascontiguousarray(tifffile.imread(path)[1:]))
+    with pytest.raises(DataError, match=r"_6.tif: size \(25, 24\); expected \(26, 24\), as PH_0001_1.tif"):
+        case.images()
     tifffile.imwrite(case.slice_paths[0], np.zeros((26, 24), np.uint8))
     with pytest.raises(DataError, match="expected 3 channels"):
         case.images()
