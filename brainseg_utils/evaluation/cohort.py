@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from brainseg_utils import files
 from brainseg_utils.datasets.labels import get_scheme
 from brainseg_utils.errors import BrainsegError, DataError
-from brainseg_utils.evaluation.matching import Job, match
+from brainseg_utils.evaluation.jobs import Job
+from brainseg_utils.evaluation.matching import match
 from brainseg_utils.evaluation.protocols import Protocol, Score, get_protocol, score_case, score_missing
 from brainseg_utils.evaluation.reading import check_grid, read_mask
 from brainseg_utils.parallel import default_workers, imap
@@ -198,7 +199,8 @@ def score_job(job: Job, protocol: str | Protocol) -> Outcome:
             return Outcome(job.case, tuple(scores), warnings=truth.warnings, missing=True)
         prediction = read_mask(job.prediction, scheme)
         check_grid(truth, prediction)
-        scores = score_case(truth.labels, prediction.labels, prediction.spacing, rules, scheme)
+        spacing = (1.0, 1.0, 1.0) if rules.in_pixels else prediction.spacing
+        scores = score_case(truth.labels, prediction.labels, spacing, rules, scheme)
     except BrainsegError as error:
         return Outcome(job.case, fault=f"case {job.case}: {error}")
     return Outcome(job.case, tuple(scores), warnings=truth.warnings + prediction.warnings)

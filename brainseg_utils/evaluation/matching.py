@@ -7,7 +7,6 @@ for, or lie in a folder named as the case.
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from collections import Counter, defaultdict
@@ -18,45 +17,14 @@ from pathlib import Path
 from brainseg_utils.datasets.find import find_cases, modality_word, nifti_stem, search
 from brainseg_utils.datasets.layouts import get_layout, layout_of_id
 from brainseg_utils.errors import BrainsegError, DataError
+from brainseg_utils.evaluation.jobs import Job, Matched, no_masks, walk
+from brainseg_utils.evaluation.matching_slices import match_slices
 from brainseg_utils.evaluation.protocols import Protocol
 
 DECATHLON_IMAGES = ("imagesTr", "imagesTs")
 _SEG = re.compile(r"[-_]seg$")
-_SLICE_MASK = re.compile(r"^(?P<patient>.+)_(?P<number>\d+)_mask\.tif$")
 _UNTIL_2021_ID = re.compile(r"^brats(?:1[789]|20|2021)_", re.IGNORECASE)
 _SERVER_ID = re.compile(r"\d{5}-\d{3}$")  # the servers look at the patient number and time point only
-
-
-@dataclass(frozen=True)
-class Job:
-    """One case to score.
-
-    Attributes:
-        case: its id.
-        truth: the mask's file, or the masks of a patient's slices in order.
-        prediction: the same for the prediction; empty if there is none.
-        scheme: name of the label scheme of both.
-    """
-
-    case: str
-    truth: tuple[Path, ...]
-    prediction: tuple[Path, ...]
-    scheme: str
-
-
-@dataclass(frozen=True)
-class Matched:
-    """What two folders have in common.
-
-    Attributes:
-        jobs: cases of the truth, sorted by id, with or without a prediction.
-        faults: cases that cannot be scored, one message each.
-        warnings: what was left out or guessed, one message each.
-    """
-
-    jobs: tuple[Job, ...]
-    faults: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def match(truth: Path, prediction: Path, protocol: Protocol) -> Matched:
@@ -82,12 +50,10 @@ def match(truth: Path, prediction: Path, protocol: Protocol) -> Matched:
         )
     if truth.is_file():
         return Matched(
-            (Job(_mask_id(truth.name) or truth.name, (truth,), (prediction,), protocol.scheme_name),), (), ()
+            (Job(_mask_id(truth.name) or truth.stem, (truth,), (prediction,), protocol.scheme_name),), (), ()
         )
     return (
-        _match_slices(truth, prediction, protocol)
-        if protocol.in_pixels
-        else _match_volumes(truth, prediction, protocol)
+        match_slices(truth, prediction, protocol) if protocol.in_pixels else _match_volumes(truth, prediction, protocol)
     )
 
 
@@ -95,20 +61,10 @@ def _kind(path: Path) -> str:
     return "file" if path.is_file() else "folder"
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Every visible file below a folder, sorted."""
-    for folder, directories, files in os.walk(root):
-        directories[:] = sorted(d for d in directories if not d.startswith("."))
-        yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
-
-
 def _mask_id(file_name: str) -> str | None:
     """The case id in a mask's file name: without `.nii.gz` and without `-seg` or `_seg`."""
     stem = nifti_stem(file_name)
     return None if stem is None else _SEG.sub("", stem)
-
-
-# volumes
 
 
 @dataclass(frozen=True)
@@ -122,7 +78,7 @@ def _match_volumes(truth: Path, prediction: Path, protocol: Protocol) -> Matched
     truths = _truths(truth, protocol)
     files = list(_loose_masks(prediction))
     if not files:
-        raise _no_masks(prediction, "NIfTI masks (.nii, .nii.gz)")
+        raise no_masks(prediction, "NIfTI masks (.nii, .nii.gz)")
     found, doubled = _assign(truths.masks, files)
     faults = [*truths.faults]
     for case, candidates in doubled.items():
@@ -147,10 +103,6 @@ def _match_volumes(truth: Path, prediction: Path, protocol: Protocol) -> Matched
     return Matched(tuple(jobs), tuple(faults), tuple(notes))
 
 
-def _no_masks(folder: Path, expected: str) -> DataError:
-    return DataError("no masks found", where=folder, expected=expected, remedy="check the path")
-
-
 def _truths(root: Path, protocol: Protocol) -> _Truths:
     """The masks of a data set in any layout; of a folder with masks alone if there is no image in it."""
     masks: dict[str, tuple[Path, str]] = {}
@@ -172,18 +124,30 @@ def _truths(root: Path, protocol: Protocol) -> _Truths:
                     if case.layout != "msd":  # Decathlon's test images have no masks by design
                         faults.append(f"case {case.id}: no mask in {folder.path}; expected a *seg file")
                     continue
-                masks[case.id] = (case.label_path, _scheme(case.scheme.name, protocol))
+                _put(masks, faults, case.id, case.label_path, _scheme(case.scheme.name, protocol))
     notes += [str(warning.message) for warning in caught]
     if not masks and not faults:
         for path in _loose_masks(root):
             case_id = _mask_id(path.name)
             assert case_id is not None
-            if case_id in masks:
-                faults.append(f"case {case_id}: two masks ({masks[case_id][0]}, {path}); leave one")
-            masks[case_id] = (path, _scheme(_scheme_of_id(case_id, protocol), protocol))
-    if not masks and not faults:
-        raise _no_masks(root, "case folders or NIfTI masks (LGG slices are scored with protocol lgg)")
+            _put(masks, faults, case_id, path, _scheme(_scheme_of_id(case_id, protocol), protocol))
+    if not masks and faults:
+        raise DataError(
+            f"no case with a mask; first of {len(faults)} faults: {faults[0]}",
+            where=root,
+            expected="truth to score with",
+        )
+    if not masks:
+        raise no_masks(root, "case folders or NIfTI masks (LGG slices are scored with protocol lgg)")
     return _Truths(masks, tuple(faults), tuple(notes))
+
+
+def _put(masks: dict[str, tuple[Path, str]], faults: list[str], case: str, path: Path, scheme: str) -> None:
+    """Adds a mask, unless there is one of this case already, which then stays."""
+    if case in masks:
+        faults.append(f"case {case}: two masks ({masks[case][0]}, {path}), the first was taken; leave one")
+    else:
+        masks[case] = (path, scheme)
 
 
 def _scheme(of_folder: str, protocol: Protocol) -> str:
@@ -198,7 +162,7 @@ def _scheme_of_id(case_id: str, protocol: Protocol) -> str:
 
 def _loose_masks(root: Path) -> Iterator[Path]:
     """NIfTI files that are not named as an image of some modality."""
-    for path in _walk(root):
+    for path in walk(root):
         if (
             nifti_stem(path.name)
             and not modality_word(path.name, path.parent.name)
@@ -259,39 +223,3 @@ def _ends_with_number(cases: list[str], files: list[Path]) -> Iterator[tuple[Pat
         m = _SERVER_ID.search(_mask_id(path.name) or "")
         if m and m.group() in by_number:
             yield path, by_number[m.group()]
-
-
-# slices
-
-
-def _match_slices(truth: Path, prediction: Path, protocol: Protocol) -> Matched:
-    truths, predictions = _slice_masks(truth), _slice_masks(prediction)
-    for folder, masks in ((truth, truths), (prediction, predictions)):
-        if not masks:
-            raise _no_masks(folder, "slices named <patient>_<number>_mask.tif")
-    if not set(truths) & set(predictions):
-        raise DataError(f"no patient of {truth}", where=prediction, remedy="check that the two folders belong together")
-    jobs, faults = [], []
-    for patient, slices in sorted(truths.items()):
-        found = predictions.get(patient, {})
-        missing = sorted(set(slices) - set(found))
-        if found and missing:
-            faults.append(
-                f"case {patient}: no prediction for slice {missing[0]} ({len(missing)} of {len(slices)} are missing); "
-                "predict all slices of the patient or none"
-            )
-            continue
-        numbers = sorted(slices)
-        predicted = tuple(found[n] for n in numbers) if found else ()
-        jobs.append(Job(patient, tuple(slices[n] for n in numbers), predicted, protocol.scheme_name))
-    extra = [f"{prediction}: no truth for patient {p}, not scored" for p in sorted(set(predictions) - set(truths))]
-    return Matched(tuple(jobs), tuple(faults), tuple(extra))
-
-
-def _slice_masks(root: Path) -> dict[str, dict[int, Path]]:
-    """Patient to slice number to mask file."""
-    masks: dict[str, dict[int, Path]] = defaultdict(dict)
-    for path in _walk(root):
-        if m := _SLICE_MASK.match(path.name):
-            masks[m["patient"]][int(m["number"])] = path
-    return dict(masks)

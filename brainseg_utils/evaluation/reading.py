@@ -64,6 +64,8 @@ def read_mask(paths: Sequence[Path], scheme: LabelScheme) -> Mask:
             )
         x, y, z = (float(size) for size in file.header.get_zooms()[:3])
         spacing = (x, y, z)
+        if not all(np.isfinite(spacing)) or min(spacing) <= 0:  # then only the affine says it
+            spacing = (file.spacing[0], file.spacing[1], file.spacing[2])
     where = paths[0] if len(paths) == 1 else paths[0].parent
     labels, notes = _clean(data, scheme, where)
     return Mask(labels, affine, spacing, where, notes)
@@ -81,6 +83,8 @@ def _read_slices(paths: Sequence[Path]) -> np.ndarray:
 
 def _clean(data: np.ndarray, scheme: LabelScheme, where: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels of the scheme as uint8, and a warning for each other value."""
+    if data.dtype.kind not in "iufb":
+        raise LabelError(f"values of type {data.dtype}", where=where, expected="whole numbers", remedy="give the mask")
     box = bounding_box(data != 0)  # NaN is not 0 either
     labels = np.zeros(data.shape, np.uint8, order="F")
     if box is None:

@@ -15,7 +15,7 @@ DECIMALS = {"1": 3, "mm": 2, "px": 2, "mm3": 0}
 
 
 def render(evaluation: Evaluation, seed: int = 0) -> Table:
-    """Mean with its 95 % bootstrap interval, standard deviation, quartiles and median of the main metrics.
+    """Mean with its 95 % bootstrap interval, median and standard deviation of the main metrics, in 80 columns.
 
     Args:
         evaluation: with one row or more.
@@ -27,13 +27,13 @@ def render(evaluation: Evaluation, seed: int = 0) -> Table:
     cases = evaluation.rows["case"].nunique()
     title = f"{evaluation.protocol or 'scores'}: {cases} case{'s' * (cases != 1)}"
     table = Table(title=title, title_justify="left")
-    for name in ("region", "metric", "mean", "95 % interval", "sd", "25 %", "median", "75 %"):
+    for name in ("region", "metric", "mean", "95 % interval", "median", "sd"):
         table.add_column(name, justify="left" if name in ("region", "metric") else "right", no_wrap=True)
     previous = None
     for row in summarise(shown, seed).to_dict("records"):
         region, metric, unit = str(row["region"]), str(row["metric"]), str(row["unit"])
         digits = DECIMALS.get(unit, 3)
-        numbers = [f"{row[key]:.{digits}f}" for key in ("mean", "sd", "q25", "median", "q75")]
+        numbers = [f"{row[key]:.{digits}f}" for key in ("mean", "median", "sd")]
         interval = f"{row['low']:.{digits}f} to {row['high']:.{digits}f}"
         if previous not in (None, region):
             table.add_section()

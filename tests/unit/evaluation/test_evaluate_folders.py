@@ -258,3 +258,28 @@ def test_lgg_patients_with_missing_slices_are_named_and_without_any_are_missing(
     assert found.missing == (patients[2],)
     assert value(found, patients[0], "tumour", "dice") == 1
     assert value(found, patients[2], "tumour", "hd95") == pytest.approx(np.sqrt(32**2 + 32**2 + 4**2))
+
+
+def test_a_data_set_without_masks_is_no_truth(tmp_path):
+    _, prediction = cohort(tmp_path, IDS[:1])
+    for word in ("t1n", "t1c", "t2w", "t2f"):
+        save(tmp_path / "data" / IDS[0] / f"{IDS[0]}-{word}.nii.gz", np.ones((4, 4, 4), np.int16))
+    with pytest.raises(DataError, match="no case with a mask"):
+        evaluate(tmp_path / "data", prediction, "brats2023")
+
+
+def test_two_masks_of_a_case_are_named(tmp_path):
+    truth, prediction = cohort(tmp_path, IDS[:2])
+    save(truth / "again" / f"{IDS[0]}-seg.nii.gz", tumour())
+    found = evaluate(truth, prediction, "brats2023", workers=1)
+    assert found.exit_code == 2 and "two masks" in found.faults[0]
+    assert found.rows["case"].nunique() == 2
+
+
+def test_colour_images_are_not_masks(tmp_path):
+    truth, prediction = cohort(tmp_path, IDS[:2])
+    colour = np.zeros((24, 22, 20), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    save(prediction / f"{IDS[0]}.nii.gz", colour)
+    found = evaluate(truth, prediction, "brats2023", workers=1)
+    assert found.exit_code == 2 and "type" in found.faults[0]
+    assert found.rows["case"].unique().tolist() == [IDS[1]]
