@@ -131,13 +131,14 @@ def use_style() -> None:
     import matplotlib as mpl
     from cycler import cycler
 
-    colours = [palette.OKABE_ITO[c] for c in ("blue", "vermillion", "bluish green", "orange", "reddish purple")]
+    colours = [palette.OKABE_ITO[c] for c in ("blue", "vermilion", "bluish green", "orange", "reddish purple")]
     dashes = ["-", "--", ":", "-.", (0, (5, 1))]
     mpl.rcParams.update(
         {
             "axes.prop_cycle": cycler(color=colours) + cycler(linestyle=dashes),
             "axes.spines.top": False,
             "axes.spines.right": False,
+            "axes.axisbelow": True,
             "axes.grid": True,
             "grid.alpha": 0.3,
             "figure.constrained_layout.use": True,

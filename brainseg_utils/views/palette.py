@@ -22,7 +22,7 @@ OKABE_ITO: Mapping[str, str] = {
     "bluish green": "#009E73",
     "yellow": "#F0E442",
     "blue": "#0072B2",
-    "vermillion": "#D55E00",
+    "vermilion": "#D55E00",
     "reddish purple": "#CC79A7",
 }
 HATCHES: Mapping[Pattern, str] = {"plain": "", "falling": "\\\\", "rising": "//", "dots": "..", "crossed": "xx"}
@@ -62,7 +62,7 @@ class Style:
 TISSUES: Mapping[str, Style] = {  # in the order of every legend and table
     "NETC": Style(OKABE_ITO["sky blue"], "falling", "dashed"),
     "SNFH": Style(OKABE_ITO["bluish green"], "plain", "dotted"),
-    "ET": Style(OKABE_ITO["vermillion"], "rising", "solid"),
+    "ET": Style(OKABE_ITO["vermilion"], "rising", "solid"),
     "RC": Style(OKABE_ITO["reddish purple"], "dots", "dashdot"),
     "CC": Style(OKABE_ITO["yellow"], "crossed", "dashed"),
     "tumour": Style(OKABE_ITO["orange"], "plain", "solid"),

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
+from brainseg_utils.datasets.cases import Case, SliceCase
 from brainseg_utils.errors import GeometryError, LabelError, SettingError, unknown
 from brainseg_utils.views import palette
-
-if TYPE_CHECKING:
-    from brainseg_utils.datasets.cases import Case
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PlaneChoice = Literal["axial", "coronal", "sagittal", "three planes"]
@@ -265,8 +263,8 @@ def scene_of(case: Case, prediction: np.ndarray | None = None, modalities: tuple
     """
     names = modalities or case.modalities
     volume = case.images(names)
-    has_truth = case.label_path is not None or bool(getattr(case, "mask_paths", ()))
-    truth = case.label().data if has_truth else None
+    masks = case.mask_paths if isinstance(case, SliceCase) else (case.label_path,)
+    truth = case.label().data if all(masks) else None
     return Scene(
         volume.data, tuple(names), volume.spacing, truth, prediction, case.scheme.tissues, case.id, volume.unit
     )

@@ -290,7 +290,7 @@ def test_moving_stops_at_the_ends_and_the_first_look_is_at_the_lesion():
     ("change", "error", "words"),
     [
         ({"plane": "axal"}, SettingError, "did you mean 'axial'"),
-        ({"labels": "prediciton"}, SettingError, "did you mean 'prediction'"),
+        ({"labels": "predictio"}, SettingError, "did you mean 'prediction'"),
         ({"shown": ("t1",)}, SettingError, "unknown modality 't1'"),
         ({"opacity": 1.5}, SettingError, "opacity 1.5"),
         ({"point": (0, 0, 99)}, SettingError, "a voxel inside"),

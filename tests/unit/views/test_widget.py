@@ -14,7 +14,7 @@ import pytest
 from nibabel.nifti1 import Nifti1Image
 from PIL import Image
 
-from brainseg_utils.datasets.export import write_case
+from brainseg_utils.datasets.export import write_case, write_slices
 from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.errors import GeometryError, SettingError
 from brainseg_utils.views import figures, palette, slices, volumes, words
@@ -174,6 +174,17 @@ def test_a_case_is_viewed_from_its_files(tmp_path, scene):
         scene_of(case, scene.prediction[1:])
     view = volumes.view_volume(case)
     assert [v.name for v in view.niivue.volumes] == ["t1c.nii.gz", "labels.nii.gz"]
+
+
+def test_an_lgg_patient_is_viewed_and_needs_no_masks(tmp_path, scene):
+    images = {m: np.full((20, 24, 16), 10 * (1 + i), np.uint8) for i, m in enumerate(("t1n", "t2f", "t1c"))}
+    folder = write_slices(tmp_path, "TCGA_CS_0001_20000101", images, scene.truth > 0)
+    shown = view_case(find_cases(tmp_path, "lgg")[0]).state.scene
+    assert (shown.modalities, shown.unit, shown.tissues) == (("t1n", "t2f", "t1c"), "px", {255: "tumour"})
+    assert np.array_equal(shown.truth == 255, scene.truth > 0)
+    assert "tumour 120 pixels" in words.describe(ViewState(shown, point=(8, 9, 7)))
+    (folder / "TCGA_CS_0001_20000101_3_mask.tif").unlink()
+    assert scene_of(find_cases(tmp_path, "lgg")[0]).truth is None
 
 
 def test_the_3d_view_holds_the_arrays_with_the_tissues_colours(scene):
