@@ -19,7 +19,7 @@ from brainseg_utils.phantom.settings import Frame
 from brainseg_utils.phantom.streams import Step, normal, stream, uniform
 from brainseg_utils.phantom.template import DISTANCE_STEP, FULL, ORIGIN, SHADING_STEP, Template
 
-FLOW_STEPS = 6
+FLOW_STEPS = 4
 OUTSIDE = -30.0
 """Signed distance (mm) given to points beyond the template's array."""
 
@@ -38,6 +38,7 @@ class Subject:
         csf_gain: factor on the fluid of the sulci.
         mask_margin, mask_field: how far beyond the brain (mm) the skull stripping reached.
         shell_field: roughness of the bone and dura left over.
+        folds: field whose zero set the sulci follow.
         age: 0 young to 1 old; sets white-matter lesions.
     """
 
@@ -52,6 +53,7 @@ class Subject:
     mask_margin: float
     mask_field: Field
     shell_field: Field
+    folds: Field
     age: float
 
 
@@ -119,6 +121,7 @@ def draw_subject(parameters: Parameters, frame: Frame, seed: int, index: int) ->
         mask_margin=uniform(rng, s.mask_margin),
         mask_field=random_field(rng, s.mask_knots),
         shell_field=random_field(rng, s.shell_knots),
+        folds=random_field(rng, s.fold_knots),
         age=float(rng.beta(*s.age)),
     )
 
@@ -129,7 +132,7 @@ def neutral_subject(parameters: Parameters, frame: Frame) -> Subject:
     still = Field(np.zeros_like(random_field(rng, 40.0).knots), 40.0)
     matrix = np.eye(3) / frame.head_scale
     anchor = np.asarray(parameters.subject.anchor)
-    return Subject(1, matrix, np.zeros(3), anchor, ((), (), ()), 0.0, 9.0, 1.0, 1.5, still, still, 0.0)
+    return Subject(1, matrix, np.zeros(3), anchor, ((), (), ()), 0.0, 9.0, 1.0, 1.5, still, still, still, 0.0)
 
 
 def _rotation(angles: np.ndarray) -> np.ndarray:
@@ -199,12 +202,40 @@ def sample(volume: np.ndarray, points: Array, outside: float, voxel: float = 1.0
     return ndimage.map_coordinates(volume, index, np.float32, order=1, mode="constant", cval=outside)
 
 
+def fold_cortex(
+    subject: Subject, parameters: Parameters, grey: Array, white: Array, surface: Array, height: Array, axes: Axes
+) -> tuple[Array, Array, Array]:
+    """Fractions of grey matter, white matter and fluid with sulci of the subject's own.
+
+    The template is an average of many people, so its gyri are blurred. The zero set of a random field is a set of
+    folded sheets, as sulci are: near a sheet the odds of fluid and then of cortex are raised, between sheets those of
+    white matter. Where the template is certain, the odds hardly matter, so its own anatomy stays.
+    """
+    s = parameters.subject
+    fluid = np.clip(1 - grey - white, 0, 1)
+    if not s.fold_strength:
+        return grey, white, fluid
+    sheet = subject.folds(axes)
+    slope = np.full_like(sheet, 1e-4)
+    for axis in range(3):
+        slope += np.gradient(sheet, axes[axis], axis=axis) ** 2
+    distance = np.abs(sheet) / np.sqrt(slope)
+    reach = np.exp(-((np.maximum(surface - s.fold_depth, 0) / s.fold_fade) ** 2)) * (height > s.fold_floor)
+    strength = np.float32(s.fold_strength) * reach
+    cortex = np.clip(s.fold_cortex - distance, -1.5, 1.5) * strength
+    sulcus = np.clip((s.fold_sulcus - distance) * 1.5, -1.5, 1.5) * strength
+    parts = [(grey + 1e-3) * np.exp(cortex), (white + 1e-3) * np.exp(-cortex), (fluid + 1e-3) * np.exp(sulcus)]
+    parts = [part ** np.float32(s.fold_sharpen) for part in parts]
+    total = parts[0] + parts[1] + parts[2]
+    return parts[0] / total, parts[1] / total, parts[2] / total
+
+
 def tissues(
     subject: Subject,
     template: Template,
     parameters: Parameters,
     axes: Axes,
-    coarse: Axes,
+    coarse: Axes | None = None,
     pushes: Sequence[Push] = (),
 ) -> Tissues:
     """The subject's tissues on a grid.
@@ -214,12 +245,12 @@ def tissues(
         template: what it is deformed from.
         parameters: all settings.
         axes: grid to sample (head mm).
-        coarse: the 4 mm grid of the same box, on which the ventricles' flow is computed.
+        coarse: a 4 mm grid around it, on which the ventricles' flow is computed; None leaves them as they are.
         pushes: mass effect.
     """
     s = parameters.subject
     points = place(subject, parameters, axes, pushes)
-    if subject.ventricle:
+    if coarse is not None:
         flow = widen_ventricles(subject, template, place(subject, parameters, coarse, pushes))
         for component in range(3):
             points[component] += smooth_interpolation(flow[component], coarse, axes)
@@ -228,7 +259,7 @@ def tissues(
     ventricle = sample(template.ventricle, points, 0.0) / np.float32(FULL)
     surface = sample(template.surface, points, OUTSIDE / DISTANCE_STEP) * np.float32(DISTANCE_STEP)
     distance = sample(template.ventricle_distance, points, OUTSIDE / DISTANCE_STEP) * np.float32(DISTANCE_STEP)
-    fluid = np.clip(1 - grey - white, 0, 1)
+    grey, white, fluid = fold_cortex(subject, parameters, grey, white, surface, points[2], axes)
     fluid = np.clip(fluid * (ventricle + (1 - ventricle) * np.float32(subject.csf_gain)), 0, 1)
     solid = (1 - fluid) / np.maximum(grey + white, 1e-6)
     margin = subject.mask_margin + subject.mask_field(axes)

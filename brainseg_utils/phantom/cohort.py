@@ -91,7 +91,7 @@ def make(
     p, out = parameters or default(), Path(out)
     settings = _settings(p, layout, seed, spacing, difficulty, treatment, healthy)
     known = _known(out / RECORD, settings)
-    jobs = [
+    work = [
         Job(out, case_id, index, visit, settings, p, known.get(case_id))
         for case_id, index, visit in case_list(cases, layout, seed, p)
     ]
@@ -99,7 +99,7 @@ def make(
     made: list[dict[str, Any]] = []
     written = time.monotonic()
     try:
-        for record in track(imap(make_case, jobs, workers), "phantoms", len(jobs)):
+        for record in track(imap(make_case, work, workers), "phantoms", len(work)):
             made.append(record)
             if time.monotonic() - written > RECORD_EVERY:
                 _write_record(out, settings, known, made)

@@ -91,7 +91,13 @@ def _guard(parameters: Parameters, rng: np.random.Generator, mean: dict[str, np.
     """Raises or lowers what would break the order of brightness; changes `mean` in place."""
     g = parameters.contrast.guard
     wm, gm = mean["wm"], mean["gm"]
-    mean["et"][T1N] = min(mean["et"][T1N], g.et_t1n_wm * wm[T1N])
+    for modality in (T1N, T1C):
+        gm[modality] = min(gm[modality], g.gm_t1_wm * wm[modality])
+    for modality in (T1N, T1C, T2F):
+        mean["csf"][modality] = min(mean["csf"][modality], g.csf_dark_wm * wm[modality])
+    mean["csf"][T2W] = max(mean["csf"][T2W], g.csf_t2w_gm * gm[T2W])
+    for name in (*LESION, "vessel", "wmh"):
+        mean[name][T1N] = min(mean[name][T1N], g.t1n_wm * wm[T1N])
     mean["et"][T1C] = max(mean["et"][T1C], g.et_t1c_wm * wm[T1C], mean["ncr"][T1C] + g.et_t1c_ncr)
     mean["net"][T1C] = min(mean["net"][T1C], g.net_t1c_wm * wm[T1C])
     mean["oedema"][T2F] = max(mean["oedema"][T2F], uniform(rng, g.oedema_t2f) * max(gm[T2F], wm[T2F]))

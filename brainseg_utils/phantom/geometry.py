@@ -7,6 +7,7 @@ geometry is made once, kept, and rendered with fresh contrast whenever the case 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from brainseg_utils.phantom.parameters import Parameters, default
 from brainseg_utils.phantom.plan import MM3, Plan, draw_kind, draw_plan
 from brainseg_utils.phantom.settings import Frame
 from brainseg_utils.phantom.structures import structures
+from brainseg_utils.phantom.threads import single_threaded
 from brainseg_utils.phantom.tumour import ET, NETC, RC, SNFH, grow, shape
 
 FRACTIONS = ("gm", "wm", "ventricle", "shell", "vessel", "dura", "choroid", "wmh", "toward", "blood")
@@ -97,17 +99,17 @@ class Geometry:
             "box": [[s.start, s.stop] for s in self.box],
             "whole": list(self.whole),
         }
+        arrays: dict[str, Any] = {
+            "_record": np.array(json.dumps(record)),
+            "_affine": self.affine,
+            "_grid_affine": self.grid.affine,
+            **{f"_axis{i}": axis for i, axis in enumerate(self.grid.axes)},
+            "_mask": np.packbits(self.mask),
+            "_label": self.label,
+            **self.layers,
+        }
         with atomic(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                _record=np.array(json.dumps(record)),
-                _affine=self.affine,
-                _grid_affine=self.grid.affine,
-                **{f"_axis{i}": axis for i, axis in enumerate(self.grid.axes)},
-                _mask=np.packbits(self.mask),
-                _label=self.label,
-                **self.layers,
-            )
+            np.savez_compressed(temporary, **arrays)
         return Path(path)
 
 
@@ -129,12 +131,13 @@ def load(path: str | Path) -> Geometry:
             return Geometry(
                 layers, mask, label, own, (a, b, c), tuple(record["whole"]), arrays["_affine"], record["facts"]
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(
             f"no geometry ({error})", where=path, expected="a file that Geometry.save wrote", remedy="make it again"
         ) from None
 
 
+@single_threaded
 def geometry(
     seed: int,
     index: int,
@@ -199,8 +202,7 @@ class Head:
         self.template = template.load()
         self.subject = anatomy.draw_subject(parameters, frame, seed, index)
         whole = self._mirrored(grids.grid(frame, grids.BLOCK).axes)
-        self.blocks = tuple(slice(0, len(a)) for a in whole)
-        rough = anatomy.tissues(self.subject, self.template, parameters, whole, whole)
+        rough = anatomy.tissues(self.subject, self.template, parameters, whole)
         self.blocks = _bounding_box(rough.mask)
         self.coarse = _cut(rough, self.blocks)
 
@@ -214,9 +216,8 @@ class Head:
 
     def tissues(self, spacing: int, plan: Plan) -> anatomy.Tissues:
         """The head's tissues under a lesion's mass effect."""
-        return anatomy.tissues(
-            self.subject, self.template, self.parameters, self.axes(spacing), self.axes(grids.BLOCK), plan.pushes
-        )
+        axes = self.axes(spacing)
+        return anatomy.tissues(self.subject, self.template, self.parameters, axes, grids.flow_axes(axes), plan.pushes)
 
     def build(self, plan: Plan, spacing: int, facts: dict[str, Any]) -> Geometry:
         """Grows the plan's lesion and packs all layers."""

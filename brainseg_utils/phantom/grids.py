@@ -70,6 +70,14 @@ def grid(frame: Frame, spacing: int) -> Grid:
     return Grid(shape, affine, axes, spacing)  # type: ignore[arg-type]
 
 
+def flow_axes(axes: Axes) -> Axes:
+    """A 4 mm grid around `axes` whose nodes lie at whole multiples of 4 mm, the same for every grid of a head."""
+    x, y, z = (
+        np.arange(np.floor(a.min() / BLOCK) - 1, np.ceil(a.max() / BLOCK) + 2, dtype=np.float32) * BLOCK for a in axes
+    )
+    return x, y, z
+
+
 def rescale_box(box: tuple[slice, slice, slice], whole: Grid) -> tuple[slice, slice, slice]:
     """A box of 4 mm blocks as voxels of `whole`, cut at its border."""
     factor = BLOCK // whole.spacing

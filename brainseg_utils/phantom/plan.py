@@ -94,7 +94,7 @@ def draw_plan(
     if kind == "healthy":
         return Plan(kind)
     rng = stream(seed, index, Step.PLAN, 1)
-    core, oedema = _volumes(parameters, rng, kind, volume)
+    core, oedema = draw_volumes(parameters, rng, kind, volume)
     core, oedema, wall = _later(parameters, seed, index, visit, kind, core, oedema)
     return _place(parameters, coarse, axes, rng, kind, core, oedema, wall)
 
@@ -113,7 +113,7 @@ def draw_kind(parameters: Parameters, weights: dict[str, float], healthy: float,
     return choose(rng, weights)
 
 
-def _volumes(parameters: Parameters, rng: np.random.Generator, kind: str, factor: float) -> tuple[float, float]:
+def draw_volumes(parameters: Parameters, rng: np.random.Generator, kind: str, factor: float) -> tuple[float, float]:
     """Volumes of core and oedema (cm3), so drawn that a factor does not change the other draws."""
     t = parameters.tumour
     spec = {"lgg": t.core_lgg, "cavity": t.core_cavity, "cavity_et": t.core_cavity}.get(kind, t.core)

@@ -15,9 +15,10 @@ from brainseg_utils.phantom.contrast import T1N, Contrast, draw_contrast
 from brainseg_utils.phantom.fields import Array, mixture, random_field, sigmoid
 from brainseg_utils.phantom.geometry import SHADING, Geometry
 from brainseg_utils.phantom.parameters import Parameters, default
-from brainseg_utils.phantom.settings import Difficulty
+from brainseg_utils.phantom.settings import Difficulty, TextureSettings
 from brainseg_utils.phantom.streams import Step, stream, uniform
 from brainseg_utils.phantom.template import SHADING_STEP
+from brainseg_utils.phantom.threads import single_threaded
 
 ALPHA = 0.45
 """Softness (mm) of the borders of core, cavity and enhancement."""
@@ -38,6 +39,7 @@ class Layers:
     fluid: Array | None
 
 
+@single_threaded
 def render(case: Geometry, seed: int, draw: int = 0, parameters: Parameters | None = None) -> np.ndarray:
     """The four modalities of a case, int16 (4, X, Y, Z) over the case's box: T1n, T1c, T2w, T2f.
 
@@ -128,7 +130,7 @@ def _compose(
     traps = np.float32(factors.traps)
     image += np.minimum(f["wmh"] * traps, 1) * (mean["wmh"] - image)
     if layers.oedema is not None:
-        _lay_lesion(image, layers, contrast, texture, mean, modality, t.blood_t1n)
+        _lay_lesion(image, layers, contrast, texture, mean, modality, t)
     image += f["choroid"] * (mean["choroid"] - image)
     image += np.float32(0.8) * f["dura"] * (mean["dura"] - image)
     image += f["vessel"] * (mean["vessel"] - image)
@@ -142,7 +144,7 @@ def _lay_lesion(
     texture: dict[str, Array],
     mean: dict[str, np.float32],
     modality: int,
-    blood: float,
+    t: TextureSettings,
 ) -> None:
     """Oedema, core, enhancement, cavity and blood over the healthy picture, in place."""
     assert layers.oedema is not None and layers.core is not None
@@ -151,13 +153,14 @@ def _lay_lesion(
     oedema = mean["oedema"] * (1 + np.float32(sign * contrast.oedema_texture * 0.5) * texture["oedema"])
     oedema += np.float32(contrast.gradient[modality]) * layers.fraction["toward"]
     image += layers.oedema * (oedema - image)
-    core = mean[contrast.core] * (1 + np.float32(sign * contrast.core_texture) * texture["core"])
+    factor = t.by_modality[modality]
+    core = mean[contrast.core] * (1 + np.float32(sign * factor * contrast.core_texture) * texture["core"])
     image += layers.core * (core - image)
-    rim = mean["et"] * (1 + np.float32(contrast.enhancing_texture) * texture["enhancing"])
+    rim = mean["et"] * (1 + np.float32(factor * contrast.enhancing_texture) * texture["enhancing"])
     image += layers.enhancing * (rim - image)
     image += layers.fluid * (mean["rc"] - image)
     if modality == T1N:
-        image += layers.fraction["blood"] * (np.float32(blood) - image)
+        image += layers.fraction["blood"] * (np.float32(t.blood_t1n) - image)
 
 
 def scan(

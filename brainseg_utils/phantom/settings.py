@@ -59,6 +59,14 @@ class SubjectSettings:
     large_ventricle_decay_factor: float
     large_ventricle_csf_gain: Pair
     csf_gain: Normal
+    fold_strength: float
+    fold_knots: float
+    fold_cortex: float
+    fold_sulcus: float
+    fold_depth: float
+    fold_fade: float
+    fold_floor: float
+    fold_sharpen: float
     mask_margin: Pair
     mask_knots: float
     mask_limit: float
@@ -143,6 +151,9 @@ class GrowthSettings:
     csf_limit: float
     edge_knots: float
     edge_noise: float
+    stray: Pair
+    stray_knots: float
+    stray_level: float
     sweeps: int
 
 
@@ -186,9 +197,12 @@ class DrawSettings:
 class GuardSettings:
     """Orders of brightness that no draw may break."""
 
+    gm_t1_wm: float
+    csf_dark_wm: float
+    csf_t2w_gm: float
+    t1n_wm: float
     et_t1c_wm: float
     et_t1c_ncr: float
-    et_t1n_wm: float
     net_t1c_wm: float
     oedema_t2f: Pair
     oedema_t2w_gm: float
@@ -211,6 +225,7 @@ class TextureSettings:
     core_knots: Triple
     core_weights: Triple
     et: Pair
+    by_modality: Four
     shading: Four
     oedema_edge: Pair
     oedema_strength: Pair
@@ -276,6 +291,7 @@ class LggSettings:
     profile: float
     field_of_view: Pair
     offset_sd: float
+    outline_sd: float
     fluid_gap: float
     skull: Normal
     scalp: Normal
@@ -283,6 +299,9 @@ class LggSettings:
     skull_level: Triple
     diploe_level: float
     scalp_level: Triple
+    muscle_level: Triple
+    air_level: float
+    eye_level: Triple
     foreground_mean: float
     ceiling: float
     noise: float

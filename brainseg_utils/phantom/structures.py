@@ -27,9 +27,11 @@ def structures(
     vessel *= np.clip(found.csf * 1.5 + (found.surface < 4), 0, 1) * (1 - found.ventricle)
     thin = _tubes(rng, s.thin_vessel_knots, uniform(rng, s.thin_vessel_radius), axes) * (found.surface > 4)
     top = (z > 20) | (y < -70)
-    sinus = _soft(s.sinus_half_width - np.abs(x)) * _soft(4.5 - found.surface) * top
-    transverse = _soft(3.0 - np.abs(z + 8)) * _soft(5.0 - found.surface) * (y < -45)
-    vessel = np.maximum.reduce([vessel, thin, sinus, transverse]) * (found.surface > -3)
+    inward = np.maximum(found.surface, 0)
+    sinus = _soft((s.sinus_half_width - np.abs(x) - 0.6 * inward) / 2) * top  # a wedge between the hemispheres
+    transverse = _soft((s.sinus_half_width - np.hypot(z + 8, inward)) / 2) * (y < -45)
+    patchy = _soft(random_field(rng, s.dura_knots)(axes) + 0.7)
+    vessel = np.maximum.reduce([vessel, thin, sinus * patchy, transverse * patchy]) * (found.surface > -3)
 
     falx = _soft(s.falx_half_width - np.abs(x)) * found.csf * top * (found.surface < 30)
     patchy = _soft(random_field(rng, s.dura_knots)(axes) * 2)
@@ -54,9 +56,9 @@ def structures(
     }
 
 
-def _soft(millimetres: Array) -> Array:
+def _soft(millimetres: np.ndarray) -> Array:
     """A fraction that rises from 0 to 1 over a millimetre."""
-    return np.clip(millimetres + np.float32(0.5), 0, 1)
+    return np.clip(millimetres + np.float32(0.5), 0, 1).astype(np.float32)
 
 
 def _tubes(rng: np.random.Generator, spacing: float, radius: float, axes: Axes) -> Array:

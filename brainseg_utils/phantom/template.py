@@ -3,8 +3,8 @@
 The maps are read from the installed nilearn wheel (1 mm, skull-stripped T1 and the probabilities of grey and white
 matter); no copy of them is part of this project. What is kept in the user's cache is derived from them.
 
-Sources: Fonov et al., NeuroImage 54 (2011) 313-327; Fonov et al., NeuroImage 47 (2009) S102; Collins et al., ANIMAL+INSECT,
-IPMI (1999), LNCS 1613, 210-223.
+Sources: Fonov et al., NeuroImage 54 (2011) 313-327; Fonov et al., NeuroImage 47 (2009) S102; Collins et al.,
+ANIMAL+INSECT, IPMI (1999), LNCS 1613, 210-223.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import zipfile
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -82,7 +83,7 @@ def load() -> Template:
         try:
             with np.load(cached) as arrays:
                 return Template(**{f.name: arrays[f.name] for f in fields(Template)})
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             pass  # a damaged cache is made again
     template = prepare(*(_read(paths[name]) for name in ("t1", "gm", "wm")))
     with atomic(cached) as temporary:
@@ -197,7 +198,7 @@ def _sharpen(grey: Array, white: Array, fluid: Array) -> tuple[Array, Array, Arr
 
 def _symmetric(values: Array) -> Array:
     """The mean with its mirror image, so that rounding leaves the template exactly symmetric."""
-    return (values + values[::-1]) / 2
+    return ((values + values[::-1]) / 2).astype(np.float32)
 
 
 def _bytes(fraction: Array) -> npt.NDArray[np.uint8]:

@@ -143,11 +143,13 @@ def shape(
         core = np.maximum(core, wall)
         middle = np.minimum(wall, -depth)
         enhancing = np.minimum(wall, parameters.rim.wall_core - middle)
-        patches = np.clip(random_field(rng, parameters.rim.blood_knots)(axes), 0, 1)
-        blood = np.float32(0.6) * np.exp(-((depth / 1.5) ** 2)) * patches
+        spots = np.clip(random_field(rng, parameters.rim.blood_knots)(axes), 0, 1)
+        blood = np.float32(0.6) * np.exp(-((depth / 1.5) ** 2)) * spots
     else:
         enhancing = rim_field(plan, parameters, depth, axes, seed, index) + rim_edge
-    oedema = np.maximum(resample(grown.oedema, source, axes) + oedema_edge, core)
+    patches = np.maximum(random_field(rng, g.stray_knots)(axes) - np.float32(g.stray_level), 0)
+    oedema = resample(grown.oedema, source, axes) + oedema_edge + np.float32(uniform(rng, g.stray)) * patches
+    oedema = np.maximum(np.where(found.surface > 0, oedema, -LIMIT), core)
     label = np.zeros(core.shape, np.uint8)
     label[(oedema > 0) & (found.csf <= g.csf_limit) & (found.ventricle < 0.5)] = SNFH
     label[core > 0] = NETC
