@@ -1,0 +1,137 @@
+"""Random changes of a batch of slices: places, intensities, and sequences that were never acquired.
+
+Each sample's changes are drawn from its own generator, so that a sample does not depend on the batch it is in; they are
+applied to the whole batch at once. Images are (N, 3 m, S, S) float32, centred on 0 with a spread of 1: m slices of T1,
+FLAIR and T1 with contrast; the slices of a sample and the channels of a sequence share what is done to them.
+
+In the LGG set a sequence that was not acquired is filled with FLAIR (Buda 2019); a network that has never seen this
+relies on the contrast, so it is imitated here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+PRE, FLAIR, POST = 0, 1, 2
+KNOTS = 5  # a side of the elastic field's grid
+BIAS_KNOTS = 3
+BLUR_REACH = 3  # pixels on each side
+
+
+@dataclass(frozen=True)
+class Augment2D:
+    """The course's changes; each strength is the largest, drawn evenly between it and its opposite.
+
+    Attributes:
+        rotation: degrees.
+        scale: logarithm of the enlargement.
+        shift: share of the slice's width, along rows and columns.
+        flip: probability of a left-right flip.
+        elastic: standard deviation of the knots' displacement, share of the width.
+        gain: logarithm of the contrast factor of a sequence.
+        offset: brightness of a sequence, in standard deviations of the brain.
+        gamma: logarithm of the exponent of a sequence, applied to the distance from the brain's median.
+        bias: standard deviation of a smooth brightness field.
+        blur: probability; the sd is .4 to 1.2 pixels.
+        noise: probability; the sd is up to .15.
+        post_missing, pre_missing, both_missing: probabilities that FLAIR stands in a sequence's place.
+        zero_missing: probability that T1 with or without contrast is blank.
+    """
+
+    rotation: float = 22.0
+    scale: float = 0.25
+    shift: float = 0.12
+    flip: float = 0.5
+    elastic: float = 0.012
+    gain: float = 0.2
+    offset: float = 0.25
+    gamma: float = 0.2
+    bias: float = 0.15
+    blur: float = 0.15
+    noise: float = 0.3
+    post_missing: float = 0.07
+    pre_missing: float = 0.04
+    both_missing: float = 0.06
+    zero_missing: float = 0.03
+
+    def __call__(
+        self, image: torch.Tensor, label: torch.Tensor, generators: Sequence[np.random.Generator]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Changes a batch.
+
+        Args:
+            image: (N, 3 m, S, S).
+            label: uint8 (N, 1, S, S).
+            generators: one a sample.
+
+        Returns:
+            New tensors of the same shapes and types.
+        """
+        grid = torch.cat([self._grid(rng, image.shape[-1]) for rng in generators])
+        image = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        moved = F.grid_sample(label.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        for sample, rng in zip(image, generators, strict=True):
+            sequences = sample.unflatten(0, (-1, 3))  # (m, 3, S, S), a view
+            self._drop(sequences, rng)
+            self._change(sequences, rng)
+        return image, (moved >= 0.5).to(torch.uint8)
+
+    def _grid(self, rng: np.random.Generator, size: int) -> torch.Tensor:
+        """Where each pixel is read from: (1, S, S, 2) in -1..1, columns first."""
+        angle = math.radians(rng.uniform(-self.rotation, self.rotation))
+        zoom = math.exp(rng.uniform(-self.scale, self.scale))
+        mirror = -1.0 if rng.random() < self.flip else 1.0
+        c, s = math.cos(angle) / zoom, math.sin(angle) / zoom
+        dx, dy = 2 * rng.uniform(-self.shift, self.shift, 2)
+        matrix = torch.tensor([[[mirror * c, -s, dx], [mirror * s, c, dy]]], dtype=torch.float32)
+        grid = F.affine_grid(matrix, [1, 1, size, size], align_corners=False)
+        knots = rng.normal(0, 2 * self.elastic, (1, 2, KNOTS, KNOTS)).astype(np.float32)
+        return grid + _smooth(knots, size).permute(0, 2, 3, 1)
+
+    def _drop(self, sequences: torch.Tensor, rng: np.random.Generator) -> None:
+        draw, which = rng.random(), int(rng.integers(2))
+        thresholds = np.cumsum([self.post_missing, self.pre_missing, self.both_missing, self.zero_missing])
+        case = int(np.searchsorted(thresholds, draw, side="right"))
+        if case in (0, 2):
+            sequences[:, POST] = sequences[:, FLAIR]
+        if case in (1, 2):
+            sequences[:, PRE] = sequences[:, FLAIR]
+        if case == 3:
+            sequences[:, (PRE, POST)[which]] = 0
+
+    def _change(self, sequences: torch.Tensor, rng: np.random.Generator) -> None:
+        size = sequences.shape[-1]
+        gain = torch.tensor(np.exp(rng.uniform(-self.gain, self.gain, 3)), dtype=torch.float32)
+        offset = torch.tensor(rng.uniform(-self.offset, self.offset, 3), dtype=torch.float32)
+        gamma = torch.tensor(np.exp(rng.uniform(-self.gamma, self.gamma, 3)), dtype=torch.float32)
+        bias = _smooth(rng.normal(0, self.bias, (1, 3, BIAS_KNOTS, BIAS_KNOTS)).astype(np.float32), size)[0]
+        sign = torch.sign(sequences)
+        sequences.abs_().pow_(gamma[:, None, None]).mul_(sign).mul_(gain[:, None, None])
+        sequences.add_(bias + offset[:, None, None])
+        if rng.random() < self.blur:
+            sequences.copy_(blurred(sequences, rng.uniform(0.4, 1.2)))
+        if rng.random() < self.noise:
+            noise = rng.standard_normal(tuple(sequences.shape), dtype=np.float32)
+            sequences.add_(torch.from_numpy(noise), alpha=rng.uniform(0, 0.15))
+
+
+def blurred(planes: torch.Tensor, sd: float) -> torch.Tensor:
+    """(m, C, S, S) under a Gaussian of `sd` pixels; the border pixels are repeated outwards."""
+    reach = torch.arange(-BLUR_REACH, BLUR_REACH + 1, dtype=torch.float32)
+    weights = torch.exp(-((reach / sd) ** 2) / 2)
+    weights = weights / weights.sum()
+    flat = planes.flatten(0, 1)[:, None]
+    flat = F.pad(flat, [BLUR_REACH] * 4, mode="replicate")
+    flat = F.conv2d(F.conv2d(flat, weights[None, None, None]), weights[None, None, :, None])
+    return flat[:, 0].unflatten(0, planes.shape[:2])
+
+
+def _smooth(knots: np.ndarray, size: int) -> torch.Tensor:
+    """(1, C, k, k) knots to (1, C, size, size), cubic between them."""
+    return F.interpolate(torch.from_numpy(knots), size=(size, size), mode="bicubic", align_corners=True)
