@@ -15,6 +15,7 @@ masks = arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=7))
 images = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed))
 
 
+@settings(deadline=None)
 @given(masks, st.integers(0, 3))
 def test_box_holds_every_true_voxel_and_pastes_back(mask, margin):
     box = pipeline.bounding_box(mask, margin)
@@ -40,7 +41,7 @@ def test_box_refuses_another_grid():
         box.paste(np.zeros((2, 2, 2)))
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(images, st.floats(1e-3, 1e4), st.floats(-1e4, 1e4))
 def test_zscore_has_mean_0_and_sd_1_over_the_brain_whatever_the_scanner(rng, gain, offset):
     mask = rng.random((6, 5, 4)) < 0.7

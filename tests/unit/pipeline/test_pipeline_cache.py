@@ -12,6 +12,7 @@ import pytest
 
 from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.errors import DataError, SettingError
+from brainseg_utils.parallel import one_thread
 from brainseg_utils.pipeline import cache as cache_module
 from brainseg_utils.pipeline import entry as entry_module
 from brainseg_utils.pipeline import registry
@@ -197,6 +198,7 @@ def test_killed_while_writing_leaves_no_entry_and_its_rest_is_swept(cohort, tmp_
 
 
 def build_at_the_signal(folder, cases, barrier):
+    one_thread()  # OpenMP's threads do not survive a fork
     barrier.wait()
     Cache(folder).build(cases, workers=1)
 

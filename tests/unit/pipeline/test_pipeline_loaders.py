@@ -45,6 +45,7 @@ def test_a_read_is_a_cut_of_the_whole_then_a_flip(entries, start, size, flips, l
     assert image.data_ptr() == out.data_ptr() and label.dtype == torch.uint8
 
 
+@settings(deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 60)] * 3),
     size=st.tuples(*[st.integers(1, 60)] * 3),

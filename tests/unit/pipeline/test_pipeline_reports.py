@@ -65,8 +65,8 @@ def test_monais_conversion_loses_et_of_2023_and_ours_does_not(item):
 def test_names_that_do_not_exist_are_refused():
     with pytest.raises(SettingError, match="did you mean 'r4'"):
         registry.steps("r44")
-    with pytest.raises(SettingError, match=r"pipeline r3: unknown setting 'sise'.*did you mean 'size'"):
-        registry.preprocessing("r3", sise=(1, 1, 1))
+    with pytest.raises(SettingError, match=r"pipeline r3: unknown setting 'sizes'.*did you mean 'size'"):
+        registry.preprocessing("r3", sizes=(1, 1, 1))
     with pytest.raises(SettingError, match="unknown normalisation 'zcore'"):
         registry.steps("course", normalise="zcore")
 
