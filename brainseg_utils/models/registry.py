@@ -20,14 +20,14 @@ class Entry:
 
     Attributes:
         module: of the package.
-        kind: class in it.
+        class_name: in it.
         title: for headings.
         dimensions: 2 or 3, of its images.
         parameters: at its stated size, None where it is no report's.
     """
 
     module: str
-    kind: str
+    class_name: str
     title: str
     dimensions: int
     parameters: int | None = None
@@ -55,7 +55,7 @@ def check(name: str, options: Mapping[str, Any] | None = None) -> Entry:
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     entry = NETWORKS[name]
-    known = inspect.signature(_kind(entry)).parameters
+    known = inspect.signature(kind(entry)).parameters
     for option in options or {}:
         if option not in known:
             raise unknown("option", option, known, where=f"network {name}")
@@ -77,7 +77,7 @@ def build(name: str, **options: Any) -> nn.Module:
         7469
     """
     entry = check(name, options)
-    return _kind(entry)(**options)
+    return kind(entry)(**options)
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -85,5 +85,6 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _kind(entry: Entry) -> type[nn.Module]:
-    return getattr(importlib.import_module(entry.module), entry.kind)
+def kind(entry: Entry) -> type[nn.Module]:
+    """The class of an entry."""
+    return getattr(importlib.import_module(entry.module), entry.class_name)

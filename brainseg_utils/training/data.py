@@ -1,0 +1,122 @@
+"""From cases to what the loop reads: samples by number to train on, batches in order to validate on.
+
+A kind of data is a function here; the options of a recipe's `[data]` table are its keyword parameters.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from brainseg_utils.datasets.cases import Case
+from brainseg_utils.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, Any]
+AUGMENTATIONS = ("none", "course")
+
+
+class Samples(Protocol):
+    """Training samples: number n is the same whoever draws it and whenever (`pipeline.slices`, `pipeline.loaders`)."""
+
+    def __len__(self) -> int:
+        """Samples of one pass."""
+        ...
+
+    def batch(self, numbers: Sequence[int], channels_last: bool = False) -> Batch:
+        """ "image" (N, C, ...), "label" (N, L, ...) and "case" of these samples."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run trains and validates on.
+
+    Attributes:
+        train: samples.
+        validation: batches, the same each time it is iterated; None: nobody validates.
+        in_channels: of the images.
+        classes: names of the network's output channels.
+        predict: network and image batch to logits at the label's size; None: one call of the network.
+    """
+
+    train: Samples
+    validation: Iterable[Batch] | None
+    in_channels: int
+    classes: tuple[str, ...]
+    predict: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] | None = None
+
+
+def slices(
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    seed: int,
+    batch: int,
+    *,
+    size: int = 128,
+    context: int = 0,
+    normalisation: str = "interior",
+    balanced: bool = True,
+    tumour: float = 0.5,
+    beside: float = 0.15,
+    augment: str = "none",
+) -> Sources:
+    """Slices of the LGG layout.
+
+    Args:
+        train: training cases.
+        validation: cases that validate; empty: none do.
+        seed: of order and augmentation.
+        batch: slices a validation batch.
+        size: pixels a side.
+        context: neighbouring slices on each side that become channels.
+        normalisation: of `pipeline.slices.read_stack`.
+        balanced, tumour, beside: of `pipeline.slices.Slices`.
+        augment: "none" or "course".
+
+    Raises:
+        DataError: cases of another layout, or without masks.
+        SettingError: an option that has not such a value.
+    """
+    from brainseg_utils.pipeline.augment2d import Augment2D
+    from brainseg_utils.pipeline.slices import CHANNELS, Slices, SliceStream, read_stacks
+
+    if augment not in AUGMENTATIONS:
+        raise unknown("augmentation", augment, AUGMENTATIONS)
+    stacks = read_stacks([*train, *validation], size, normalisation)
+    samples = Slices(
+        stacks[: len(train)],
+        seed=seed,
+        context=context,
+        balanced=balanced,
+        tumour=tumour,
+        beside=beside,
+        augment=Augment2D() if augment == "course" else None,
+    )
+    for stack in stacks[len(train) :]:
+        if stack.mask is None:
+            raise DataError("no masks", where=f"case {stack.case_id}", expected="a mask for every validation slice")
+    held_out = SliceStream(stacks[len(train) :], context, batch) if validation else None
+    return Sources(samples, held_out, CHANNELS * (2 * context + 1), ("tumour",))
+
+
+KINDS: Mapping[str, Callable[..., Sources]] = {"slices": slices}
+
+
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Refuses a kind of data or an option that does not exist.
+
+    Raises:
+        SettingError: with the nearest name.
+    """
+    if name not in KINDS:
+        raise unknown("kind of data", name, KINDS)
+    parameters = inspect.signature(KINDS[name]).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise unknown("option", option, known, where=f"data {name}")
