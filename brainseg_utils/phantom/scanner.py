@@ -156,7 +156,9 @@ def _lay_lesion(
     factor = t.by_modality[modality]
     core = mean[contrast.core] * (1 + np.float32(sign * factor * contrast.core_texture) * texture["core"])
     image += layers.core * (core - image)
-    rim = mean["et"] * (1 + np.float32(factor * contrast.enhancing_texture) * texture["enhancing"])
+    rim = mean["et"] * (
+        1 + np.float32(factor * contrast.enhancing_texture) * np.maximum(texture["enhancing"], t.et_lowest)
+    )
     image += layers.enhancing * (rim - image)
     image += layers.fluid * (mean["rc"] - image)
     if modality == T1N:

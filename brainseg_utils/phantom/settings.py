@@ -225,6 +225,7 @@ class TextureSettings:
     core_knots: Triple
     core_weights: Triple
     et: Pair
+    et_lowest: float
     by_modality: Four
     shading: Four
     oedema_edge: Pair
