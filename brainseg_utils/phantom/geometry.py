@@ -35,6 +35,8 @@ FULL = 255.0
 FIELD_STEP = 0.05
 SHADING = "shading"
 """The template's own T1 residual (int8, `template.SHADING_STEP`)."""
+NOT_FACTS = ("seeds", "pushes")
+"""What of a plan is of no use to a reader of the record."""
 BOX_MARGIN = 1
 """Blocks of 4 mm kept around the head."""
 
@@ -259,7 +261,7 @@ def _facts(plan: Plan, subject: anatomy.Subject, label: np.ndarray, mask: np.nda
     unit = spacing**3 / MM3
     counts = np.bincount(label.ravel(), minlength=5)
     return {
-        **{k: v for k, v in asdict(plan).items() if k not in ("seeds", "pushes")},
+        **{k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(plan).items() if k not in NOT_FACTS},
         "mass_effect": [round(push.strength, 4) for push in plan.pushes],
         "ventricle": round(subject.ventricle, 3),
         "age": round(subject.age, 3),

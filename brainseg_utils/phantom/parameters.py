@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from brainseg_utils.errors import SettingError, unknown
+from brainseg_utils.phantom.contrast_settings import ContrastSettings
 from brainseg_utils.phantom.settings import (
-    ContrastSettings,
     Difficulty,
     Frame,
     GrowthSettings,

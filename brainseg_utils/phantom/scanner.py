@@ -12,10 +12,11 @@ import numpy as np
 from scipy import ndimage
 
 from brainseg_utils.phantom.contrast import T1N, Contrast, draw_contrast
+from brainseg_utils.phantom.contrast_settings import TextureSettings
 from brainseg_utils.phantom.fields import Array, mixture, random_field, sigmoid
 from brainseg_utils.phantom.geometry import SHADING, Geometry
 from brainseg_utils.phantom.parameters import Parameters, default
-from brainseg_utils.phantom.settings import Difficulty, TextureSettings
+from brainseg_utils.phantom.settings import Difficulty
 from brainseg_utils.phantom.streams import Step, stream, uniform
 from brainseg_utils.phantom.template import SHADING_STEP
 from brainseg_utils.phantom.threads import single_threaded
