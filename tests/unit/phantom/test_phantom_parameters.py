@@ -79,7 +79,7 @@ def test_difficulty_moves_volumes_and_is_checked():
     hard = [plan.draw_volumes(p, stream(1, i, Step.PLAN, 1), "ring", p.setting("hard").volume)[0] for i in range(200)]
     assert all(a >= b for a, b in zip(easy, hard, strict=True))
     assert np.median(easy) > 2 * np.median(hard)
-    with pytest.raises(SettingError, match="did you mean 'normal'"):
+    with pytest.raises(SettingError, match="did you mean 'easy'"):
         p.setting("easy mode")
 
 
