@@ -176,6 +176,27 @@ def evaluate(
     raise typer.Exit(evaluation.exit_code)
 
 
+@app.command()
+def report(
+    scores: Annotated[Path, typer.Argument(help="What `brainseg evaluate` wrote, JSON or CSV.")],
+    out: Annotated[Path, typer.Option(help="The HTML file, one that needs no other.")],
+    other: Annotated[Path | None, typer.Option(help="Scores of a second model on the same cases.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="The cases, to show pictures of the worst.")] = None,
+    prediction: Annotated[Path | None, typer.Option(help="Their predictions; goes with --truth.")] = None,
+) -> None:
+    """Write a report about a cohort's scores: summary, spread, comparison, worst cases."""
+    from brainseg_utils.evaluation.cohort import read_evaluation
+    from brainseg_utils.evaluation.report import write_report
+    from brainseg_utils.views.gallery import case_pictures
+
+    if (truth is None) != (prediction is None):
+        raise SettingError("one of --truth and --prediction", expected="both, or neither")
+    evaluation = read_evaluation(scores)
+    pictures = case_pictures(truth, prediction, evaluation.protocol) if truth and prediction else None
+    second = read_evaluation(other) if other else None
+    print(f"report in {write_report(evaluation, out, other=second, picture=pictures)}")
+
+
 @course.command("run")
 def course_run(
     only: Annotated[str | None, typer.Option(help="Notebooks by number: 01,02. Default: all.")] = None,

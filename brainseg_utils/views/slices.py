@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from brainseg_utils.evaluation.errors import ERROR_NAMES, error_map
 from brainseg_utils.views import draw, palette
-from brainseg_utils.views.state import ERROR_NAMES, PLANES, Labels, Plane, Point, Scene, ViewState, errors
+from brainseg_utils.views.state import PLANES, Labels, Plane, Point, Scene, ViewState
 
 GAP = 4  # pixels between panels
 BACKGROUND = 18
@@ -164,7 +165,7 @@ def _labels(state: ViewState, panel: Panel) -> np.ndarray:
     shape = panel.height, panel.width
     if panel.source == "errors":
         assert truth is not None and prediction is not None
-        return draw.nearest(errors(truth, prediction), shape)
+        return draw.nearest(error_map(truth, prediction), shape)
     labels = prediction if panel.source == "prediction" else truth
     if labels is None:
         return np.zeros(shape, np.uint8)
@@ -177,7 +178,7 @@ def _labels(state: ViewState, panel: Panel) -> np.ndarray:
 
 def _styles(state: ViewState) -> dict[str, palette.Style]:
     if state.sources == ("errors",):
-        return {name: palette.ERRORS[name] for name in ERROR_NAMES}
+        return {name: palette.ERRORS[name] for name in ERROR_NAMES.values()}
     return {name: palette.TISSUES[name] for name in palette.in_order(state.scene.tissues.values())}
 
 

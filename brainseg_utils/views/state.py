@@ -11,6 +11,7 @@ import numpy as np
 
 from brainseg_utils.datasets.cases import Case, SliceCase
 from brainseg_utils.errors import GeometryError, LabelError, SettingError, unknown
+from brainseg_utils.evaluation.errors import error_map
 from brainseg_utils.views import palette
 
 Plane = Literal["axial", "coronal", "sagittal"]
@@ -18,22 +19,7 @@ PlaneChoice = Literal["axial", "coronal", "sagittal", "three planes"]
 Labels = Literal["truth", "prediction", "both", "errors"]
 PLANES: Mapping[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}  # the array axis that a plane cuts across
 SAMPLE = 200_000  # voxels a channel that its percentiles are taken from
-ERROR_NAMES = ("agreed", "missed", "extra", "other tissue")  # 1 to 4 in what `errors` returns
 Point = tuple[int, int, int]
-
-
-def errors(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Where two label arrays agree and differ, uint8: 0 both background, 1 agreed, 2 missed, 3 extra, 4 other tissue.
-
-    Example:
-        >>> errors(np.array([0, 1, 1, 0, 1]), np.array([0, 1, 0, 2, 2])).tolist()
-        [0, 1, 2, 3, 4]
-    """
-    out = np.where(truth == prediction, 1, 4).astype(np.uint8)
-    out[prediction == 0] = 2
-    out[truth == 0] = 3
-    out[(truth == 0) & (prediction == 0)] = 0
-    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +101,7 @@ class Scene:
         """Voxels of each label value in the whole volume: of the truth, the prediction and their `errors`."""
         volumes: dict[Labels, np.ndarray | None] = {"truth": self.truth, "prediction": self.prediction}
         if self.truth is not None and self.prediction is not None:
-            volumes["errors"] = errors(self.truth, self.prediction)
+            volumes["errors"] = error_map(self.truth, self.prediction)
         return {name: np.bincount(v.ravel(), minlength=256) for name, v in volumes.items() if v is not None}
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from brainseg_utils.evaluation.errors import ERROR_NAMES, error_map
 from brainseg_utils.views import palette, slices
-from brainseg_utils.views.state import ERROR_NAMES, PLANES, Labels, ViewState, errors
+from brainseg_utils.views.state import PLANES, Labels, ViewState
 
 SIDES = {
     "axial": "the patient's right on the left, anterior up",
@@ -81,7 +82,7 @@ def _amounts(state: ViewState, source: Labels) -> str:
     three = state.plane == "three planes"
     counts = scene.counts[source] if three else _on_slice(state, source)
     if source == "errors":
-        values = dict(enumerate(ERROR_NAMES, start=1))
+        values = ERROR_NAMES
     else:
         order = palette.in_order(scene.tissues.values())
         values = dict(sorted(scene.tissues.items(), key=lambda item: order.index(item[1])))
@@ -98,7 +99,7 @@ def _on_slice(state: ViewState, source: Labels) -> np.ndarray:
     labels = prediction if source == "prediction" else truth
     if source == "errors":
         assert truth is not None and prediction is not None
-        labels = errors(truth, prediction)
+        labels = error_map(truth, prediction)
     assert labels is not None
     return np.bincount(labels.ravel(), minlength=256)
 

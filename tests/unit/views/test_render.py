@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from brainseg_utils.errors import GeometryError, LabelError, SettingError
+from brainseg_utils.evaluation.errors import error_map
 from brainseg_utils.views import draw, palette, png, slices
 from brainseg_utils.views.state import (
     PLANES,
@@ -21,7 +22,6 @@ from brainseg_utils.views.state import (
     Scene,
     ViewState,
     Window,
-    errors,
     largest_lesion_point,
 )
 
@@ -221,7 +221,7 @@ def test_errors_and_both_show_what_the_rows_say():
     wrong = ViewState(scene, point=(10, 9, 8), labels="errors", opacity=1.0, outline=False, crosshair=False)
     panel = slices.layout(wrong)[0][0]
     drawn = slices.render(wrong)[panel.place]
-    codes = draw.nearest(slices.cut(errors(scene.truth, scene.prediction), "axial", 8), (panel.height, panel.width))
+    codes = draw.nearest(slices.cut(error_map(scene.truth, scene.prediction), "axial", 8), (panel.height, panel.width))
     for code, name in ((2, "missed"), (3, "extra"), (4, "other tissue")):
         assert (codes == code).any()
         assert np.array_equal((drawn == palette.ERRORS[name].rgb).all(-1) & (codes > 1), codes == code)
