@@ -54,7 +54,7 @@ caption { text-align: left; color: #555; padding-bottom: .3rem; }
 figure { margin: 1rem 0; break-inside: avoid; } figcaption { color: #555; font-size: .9rem; }
 svg, img { max-width: 100%; height: auto; }
 .flag { border-left: 4px solid #D55E00; padding-left: .8rem; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 1rem; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); gap: 1rem; }
 </style>
 </head>
 <body>
