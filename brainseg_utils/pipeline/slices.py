@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 
 from brainseg_utils.datasets.cases import Case, SliceCase, read_tiff
 from brainseg_utils.errors import DataError, SettingError, unknown
-from brainseg_utils.parallel import imap
 from brainseg_utils.progress import track
 from brainseg_utils.seeds import stream
 
@@ -29,6 +28,7 @@ HEAD_SHARE = 0.1  # brighter than this share of the volume's 99th percentile: he
 EROSION = 20.0  # pixels from the head's border to the interior of the brain: scalp, skull and fluid are left outside
 CENTRE_LIMITS = (-5.0, 6.0)
 SD_OF_10_90 = 2.563  # a normal distribution's p90 - p10, in standard deviations
+SPARSE = 2  # every second pixel tells median and spread as well, in a quarter of the time
 BESIDE = 2  # slices from the nearest tumour slice that count as beside it
 Batch = dict[str, Any]
 Augment = Callable[[torch.Tensor, torch.Tensor, Sequence[np.random.Generator]], tuple[torch.Tensor, torch.Tensor]]
@@ -84,12 +84,9 @@ def read_stack(case: Case, size: int = 128, normalisation: str = "interior") -> 
     return Stack(case.id, case.patient, image, mask, (pixels.shape[1], pixels.shape[2]))
 
 
-def read_stacks(
-    cases: Sequence[Case], size: int = 128, normalisation: str = "interior", workers: int | None = None
-) -> list[Stack]:
+def read_stacks(cases: Sequence[Case], size: int = 128, normalisation: str = "interior") -> list[Stack]:
     """Reads a cohort, in the order of `cases`; arguments and errors as `read_stack`."""
-    read = partial(read_stack, size=size, normalisation=normalisation)
-    return list(track(imap(read, cases, workers), "read slices", len(cases)))
+    return [read_stack(case, size, normalisation) for case in track(cases, "read slices")]
 
 
 def normalise(volume: np.ndarray, normalisation: str = "interior") -> np.ndarray:
@@ -105,13 +102,14 @@ def normalise(volume: np.ndarray, normalisation: str = "interior") -> np.ndarray
     """
     if normalisation == "unit":
         return volume / 255
-    inside = interior(volume)
+    sparse = volume[..., ::SPARSE, ::SPARSE] if volume.shape[-1] >= FULL_SIZE else volume
+    inside = interior(sparse)
     result = np.empty_like(volume)
     for channel in range(volume.shape[1]):
-        values = volume[:, channel]
-        low, centre, high = np.percentile(values[inside], (10, 50, 90)) if inside.any() else (0.0, 0.0, 0.0)
+        within = sparse[:, channel][inside]
+        low, centre, high = np.percentile(within, (10, 50, 90)) if len(within) else (0.0, 0.0, 0.0)
         spread = max((high - low) / SD_OF_10_90, 1.0)  # a grey level at least: a channel without a scan stays flat
-        result[:, channel] = np.clip((values - centre) / spread, *CENTRE_LIMITS)
+        result[:, channel] = np.clip((volume[:, channel] - centre) / spread, *CENTRE_LIMITS)
     return result
 
 
@@ -124,6 +122,7 @@ def interior(volume: np.ndarray) -> np.ndarray:
     Returns:
         Boolean (K, rows, columns). Where nothing is left, as in a small head, the head itself.
     """
+    import edt
     from scipy import ndimage
 
     brightest = volume.max(axis=1)
@@ -132,7 +131,7 @@ def interior(volume: np.ndarray) -> np.ndarray:
     inside = np.zeros_like(head)
     for k, plane in enumerate(head):
         filled = np.pad(ndimage.binary_fill_holes(plane), 1)  # beyond the image is outside the head
-        inside[k] = ndimage.distance_transform_edt(filled)[1:-1, 1:-1] > depth
+        inside[k] = edt.edt(filled)[1:-1, 1:-1] > depth
     return inside if inside.any() else head
 
 

@@ -20,7 +20,7 @@ STILL = Augment2D(**{field.name: 0.0 for field in fields(Augment2D)})
 
 @pytest.fixture(scope="module")
 def stacks(lgg_cases):
-    return read_stacks(lgg_cases, 32, workers=1)
+    return read_stacks(lgg_cases, 32)
 
 
 def stack(masks, case_id="a", size=8):
