@@ -43,6 +43,7 @@ import torch
 from brainseg_utils import course
 from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.datasets.labels import get_scheme
+from brainseg_utils.errors import DataError
 from brainseg_utils.pipeline import arrays, augment, registry
 from brainseg_utils.pipeline.transforms import classes, load_case, load_slice
 from brainseg_utils.progress import track
@@ -75,9 +76,11 @@ def read(case):
 
 
 cases = [case for case in find_cases(setup.data_dir) if case.label_path]
-cases = cases[: 12 if setup.profile.quick else 60]
+cases = cases[: 12 if setup.profile.quick else 40]
 scans = [read(case) for case in track(cases, "reading")]
 with_tumour = [scan for scan in scans if scan.label.any()]
+if not with_tumour:
+    raise DataError("no case with a labelled tumour", where=setup.data_dir, remedy="give a labelled data set")
 
 # %% [markdown]
 # The pictures show one patient: the one whose tumour is the largest with all tissues present.
@@ -209,7 +212,8 @@ def wrapped(words, width=21):
 show_pipeline("r0", item, size=side)
 
 # %% [markdown]
-# **R1** (3D U-Net and others on BraTS 2024, notebook 04) clips, normalises over the whole array, crops around the truth and resizes the rest.
+# **R1** (3D U-Net and others on BraTS 2024, notebook 04) clips, normalises over the whole array, crops around the truth with a margin of 20 voxels and
+# resizes what is left.
 
 # %%
 show_pipeline("r1", item, size=side)
@@ -286,7 +290,7 @@ def zscore(image, mask):
     # BEGIN SOLUTION: one mean and one standard deviation for each modality, over the mask
     # BLANK: out = np.zeros(image.shape, np.float32)
     # BLANK: for channel, result in zip(image, out, strict=True):
-    # BLANK:     result[mask] = ...
+    # BLANK:     values = ...
     # BLANK: return ...
     out = np.zeros(image.shape, np.float32)
     for channel, result in zip(image, out, strict=True):
@@ -430,6 +434,9 @@ listed = ", ".join(f"{name} {value:.2f}" for name, value in unevenness.items())
 figures.show(figure, f"Ranges of healthy brain in each patient for seven scales. Unevenness of the medians: {listed}.")
 
 # %% [markdown]
+# **Answer.** Raw numbers say little, and min-max lets each scan's brightest voxel decide. Of the two z-scores, the one over everything
+# adds what the air contributes, which differs from head to head. A measure of the brain alone lines the bars up best.
+#
 # ## 3 Where to cut?
 # **Question: most of a scan is air. How may one cut it off?** A crop around the brain needs the image only. A crop around the tumour
 # (R1) needs the truth. It makes training comfortable: less memory, fewer classes out of balance. At test time there is no truth.
@@ -808,7 +815,7 @@ def render(name, strength, number):
         flair = picture[3:].numpy()
         scene = Scene(np.where(flair == 0, LOW, flair), ("t2f",), tuple(spacing.tolist()), mask[0].numpy(), None,
                       dict(enumerate(classes(scheme), 1)), title)  # fmt: skip
-        view = ViewState(scene, window=Window(LOW, HIGH, "value"), crosshair=False, opacity=0.2, size=300)
+        view = ViewState(scene, window=Window(LOW, HIGH, "value"), crosshair=False, opacity=0.2, size=380)
         halves.append(render_slices(view))
     return np.hstack(halves)
 
@@ -1030,7 +1037,8 @@ for patients_kept in (1350, 1080):
 
 # %% [markdown]
 # One of them comes out at R1's figure: the training patients with eight bytes a value. NumPy computes in float64 unless told otherwise; scans are stored with two bytes a value,
-# and compressed. That is our reading, R1 does not say. Now your cohort, and what it would be with R1's growth:
+# and compressed. That is our reading, R1 does not say. Now your cohort, and what it would be with R1's growth. The last column counts the different
+# samples that a network meets of one scan: on the fly a new one in every epoch, on disk as many as there are files.
 
 # %%
 R1_BEFORE_GB, R1_AFTER_GB, EPOCHS = 250, 470, 100
@@ -1043,7 +1051,7 @@ sizes = pd.DataFrame({
            "R1's way: float64 and copies": as_float["float64"] * growth},
 })  # fmt: skip
 sizes["times the files"] = sizes["GB"] / on_disk
-sizes["different samples in 100 epochs, a scan"] = [EPOCHS] * 4 + [round(growth, 2)]
+sizes["samples of a scan in 100 epochs"] = [EPOCHS] * 4 + [round(growth, 2)]
 sizes.round(3)
 
 # %% [markdown]
