@@ -181,7 +181,7 @@ figure, axes = plt.subplots(1, 4, figsize=(9, 2.9), sharey=True)
 groups = ["brain", *tissues]
 for column, (axis, name) in enumerate(zip(axes, MODALITIES, strict=True)):
     values = [np.concatenate([s[g][:, column] for s in samples if g in s]) for g in groups]
-    drawn = axis.boxplot(values, whis=(5, 95), showfliers=False, patch_artist=True, widths=0.6)
+    drawn = axis.boxplot(values, showfliers=False, patch_artist=True, widths=0.6)
     for box, group in zip(drawn["boxes"], groups, strict=True):
         look = figures.bar_style(group) if group in tissues else {"facecolor": "#DDDDDD", "hatch": ""}
         box.set(facecolor=look["facecolor"], hatch=look["hatch"], edgecolor="black", linewidth=0.5)
@@ -1244,7 +1244,7 @@ quiz("leak")
 #   · Antonelli and others, the Decathlon, arXiv 2106.05735
 # - Buda, Saha and Mazurowski, the LGG set, 2019, doi 10.1016/j.compbiomed.2019.05.002
 # - Yagis and others, leaks by slice, 2021, doi 10.1038/s41598-021-01681-w · Kapoor and Narayanan, leaks in many
-#   sciences, 2023, doi 10.1016/j.patter.2023.100804
+#   sciences, 2023, arXiv 2207.07048
 # - *Coordinate systems and affines*, in the documentation of nibabel
 #
 # Next: **02 Preprocessing and augmentation**.
