@@ -100,7 +100,7 @@ def phantom(
     layout: Annotated[str, typer.Option(help="Whose names, labels and headers to write.")] = "brats2023",
     seed: Annotated[int, typer.Option(help="Same seed, same voxels.")] = 0,
     spacing: Annotated[int, typer.Option(min=1, max=2, help="Voxel size in mm.")] = 2,
-    difficulty: Annotated[str, typer.Option(help="easy or normal.")] = "normal",
+    difficulty: Annotated[str, typer.Option(help="easy, normal or hard.")] = "normal",
     workers: Workers = None,
 ) -> None:
     """Make a cohort of synthetic patients in a data set's own layout. Nothing is downloaded."""
