@@ -19,8 +19,9 @@ from brainseg_utils.evaluation.lesions import Side, prepare, score
 from brainseg_utils.evaluation.protocols import PROTOCOLS
 from brainseg_utils.evaluation.surface import Spacing, bounding_box
 
-MOST_VOXELS = 160_000  # of the part that is cut out: larger ones are thinned, so that a change is answered at once
-MARGIN_MM = 30.0  # kept around the lesion: room to move and grow, and for the second lesion
+MOST_VOXELS = 200_000  # of the part that is cut out: larger ones are thinned, so that a change is answered at once
+MARGIN_MM = 20.0  # kept around the lesions: room to move and grow
+SEARCH_MM = 40.0  # how far from the lesion a place for the second one is looked for
 SECOND_RADIUS_MM, SECOND_GAP_MM = 5.0, 22.0
 PROTOCOL = PROTOCOLS["brats2023"]
 REGION = "WT"
@@ -91,16 +92,30 @@ class Sandbox:
         if not count:
             raise DataError("an empty mask", expected="a lesion to change", remedy="choose another case or region")
         truth = numbered == np.bincount(numbered.ravel())[1:].argmax() + 1
+        around = bounding_box(truth, int(np.ceil(SEARCH_MM / min(spacing))))
+        assert around is not None
+        step = 1
+        while True:
+            every = tuple(slice(part.start, part.stop, step) for part in around)
+            cut = cls._cut(image[every], truth[every], tuple(s * step for s in spacing))
+            if cut.truth.size <= MOST_VOXELS:
+                return cut
+            step += 1
+
+    @classmethod
+    def _cut(cls, image: np.ndarray, truth: np.ndarray, spacing: Spacing) -> Sandbox:
+        """Adds the second lesion and cuts to both with a margin."""
+        z = int(truth.sum(axis=(0, 1)).argmax())
+        truth = truth | _second(truth, image != 0, spacing, z)
         box = bounding_box(truth, int(np.ceil(MARGIN_MM / min(spacing))))
         assert box is not None
-        step = int(np.ceil((np.prod([part.stop - part.start for part in box]) / MOST_VOXELS) ** (1 / 3)))
-        every = tuple(slice(part.start, part.stop, step) for part in box)
-        image, truth = np.ascontiguousarray(image[every], np.float32), np.ascontiguousarray(truth[every])
-        x, y, z = spacing
-        thin = (x * step, y * step, z * step)
-        z = int(truth.sum(axis=(0, 1)).argmax())
+        image, truth, z = (
+            np.ascontiguousarray(image[box], np.float32),
+            np.ascontiguousarray(truth[box]),
+            z - box[2].start,
+        )
         column, row = (int(np.median(axis)) for axis in np.nonzero(truth[:, :, z]))
-        return cls(image, truth | _second(truth, image != 0, thin, z), thin, (column, row, z))
+        return cls(image, truth, spacing, (column, row, z))
 
     @cached_property
     def side(self) -> Side:
@@ -110,11 +125,15 @@ class Sandbox:
 
 def _second(truth: np.ndarray, brain: np.ndarray, spacing: Spacing, z: int) -> np.ndarray:
     """A ball in slice z, in the brain where there is room, about 22 mm from the lesion's outline."""
+    import edt
+
     # Lesions whose dilated masks meet count as one: both grow by so many voxels, however large those are.
     apart = SECOND_RADIUS_MM + 2 * (PROTOCOL.lesion_rules[REGION].dilations + 1) * max(spacing)
-    distance = ndimage.distance_transform_edt(~truth, sampling=spacing)
-    deep = ndimage.distance_transform_edt(np.pad(brain, 1), sampling=spacing)[1:-1, 1:-1, 1:-1]
-    off = np.abs(distance - max(SECOND_GAP_MM, apart))[:, :, z] + 2 * np.maximum(SECOND_RADIUS_MM - deep[:, :, z], 0)
+    distance, deep = (
+        edt.edt(np.ascontiguousarray(m), anisotropy=tuple(spacing), black_border=border, parallel=1)[:, :, z]
+        for m, border in ((~truth, False), (brain, True))
+    )
+    off = np.abs(distance - max(SECOND_GAP_MM, apart)) + 2 * np.maximum(SECOND_RADIUS_MM - deep, 0)
     centre = (*np.unravel_index(int(off.argmin()), off.shape), z)
     steps = [(n - c) * s for n, c, s in zip(np.ogrid[tuple(map(slice, truth.shape))], centre, spacing, strict=True)]
     return (steps[0] ** 2 + steps[1] ** 2 + steps[2] ** 2 <= SECOND_RADIUS_MM**2) & ~truth

@@ -30,9 +30,7 @@ NAMES: Mapping[str, str] = {
     "lesion_dice": "lesion-wise Dice",
     "hd95": "HD95 (mm)",
 }
-
-
-LIMITS: Mapping[str, tuple[float, float]] = {"move": (0, 20), "grow": (-8, 8), "split": (0, 20), "blur": (0, 8)}
+LIMITS: Mapping[str, tuple[float, float]] = {"move": (0, 12), "grow": (-8, 8), "split": (0, 20), "blur": (0, 8)}
 
 
 def render(sandbox: Sandbox, change: Change) -> np.ndarray:
