@@ -82,13 +82,22 @@ def find_folders(
     return chosen, chosen_scheme or chosen.scheme, folders
 
 
-def search(root: Path) -> Iterator[Folder]:
-    """Every folder at or below `root` that holds files named like a case's, not deeper than `SEARCH_DEPTH`."""
-    for path, directories, files in os.walk(root):
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """As `os.walk`, sorted: links are followed, each folder once; hidden ones and those below `SEARCH_DEPTH` left out."""
+    seen: set[str] = set()
+    for path, directories, files in os.walk(root, followlinks=True):
         here = Path(path)
+        seen.add(os.path.realpath(here))
         if len(here.relative_to(root).parts) >= SEARCH_DEPTH:
             directories.clear()
-        directories[:] = sorted(d for d in directories if not d.startswith("."))
+        visible = sorted(d for d in directories if not d.startswith("."))
+        directories[:] = [d for d in visible if os.path.realpath(here / d) not in seen]
+        yield here, directories, sorted(files)
+
+
+def search(root: Path) -> Iterator[Folder]:
+    """Every folder at or below `root` that holds files named like a case's, not deeper than `SEARCH_DEPTH`."""
+    for here, directories, files in walk(root):
         visible = tuple(sorted(f for f in files if not f.startswith(".")))
         if "dataset.json" in visible and is_decathlon(here / "dataset.json"):
             directories.clear()

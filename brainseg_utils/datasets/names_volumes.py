@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from brainseg_utils.datasets.faults import Findings, Kind
-from brainseg_utils.datasets.find import NIFTI_ENDINGS, SEARCH_DEPTH, Folder
+from brainseg_utils.datasets.find import NIFTI_ENDINGS, Folder, walk
 from brainseg_utils.datasets.layouts import ALIASES, MODALITIES, Layout
 
 SEG = "seg"
@@ -157,11 +156,7 @@ def lost_folders(root: Path, known: Iterable[Folder], endings: tuple[str, ...]) 
     taken = {folder.path for folder in known}
     patterns = {_pattern(path.name) for path in taken}
     lost = []
-    for path, directories, names in os.walk(root):
-        here = Path(path)
-        if len(here.relative_to(root).parts) >= SEARCH_DEPTH:
-            directories.clear()
-        directories[:] = sorted(d for d in directories if not d.startswith("."))
+    for here, directories, names in walk(root):
         if here in taken:
             directories.clear()
             continue

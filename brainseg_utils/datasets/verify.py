@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from brainseg_utils import parallel, progress
 from brainseg_utils.datasets.faults import Fault, Findings, Kind, Report
-from brainseg_utils.datasets.find import NIFTI_ENDINGS, Folder, find_folders
+from brainseg_utils.datasets.find import NIFTI_ENDINGS, Folder, find_folders, walk
 from brainseg_utils.datasets.inspect_slices import TIFF_ENDINGS, SlicePlan, inspect_slices, plan_masks, plan_slices
 from brainseg_utils.datasets.inspect_volumes import Inspection, inspect_volumes
 from brainseg_utils.datasets.labels import LabelScheme
@@ -74,13 +73,13 @@ def _plans(root: Path, layout: Layout, scheme: LabelScheme, folders: list[Folder
 
 
 def _note_hidden(root: Path, findings: Findings) -> None:
-    for path, _, files in os.walk(root):
-        for name in sorted(files):
+    for folder, _, files in walk(root):
+        for name in files:
             if name.startswith("._"):
                 findings.fault(
                     Kind.HIDDEN,
-                    Path(path).name,
-                    Path(path) / name,
+                    folder.name,
+                    folder / name,
                     "a file that macOS leaves beside the real one; it holds no image",
                     "no ._ files",
                     "delete it (dot_clean, or find -name '._*' -delete)",

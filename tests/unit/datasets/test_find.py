@@ -40,6 +40,16 @@ def test_grades_one_folder_further_down(cohort, tmp_path):
     assert len(find_cases(tmp_path)) == 3
 
 
+def test_linked_cases_are_found_and_a_loop_of_links_ends(cohort, tmp_path):
+    root = cohort("brats2023")
+    (tmp_path / "mine").mkdir()
+    for folder in sorted(root.iterdir())[:2]:
+        (tmp_path / "mine" / folder.name).symlink_to(folder)
+    assert len(find_cases(tmp_path / "mine")) == 2
+    (tmp_path / "mine" / "loop").symlink_to(tmp_path / "mine")
+    assert [case.id for case in find_cases(tmp_path / "mine")] == [case.id for case in find_cases(root)[:2]]
+
+
 def test_files_without_gz(cohort):
     root = cohort("brats2020")
     for path in root.rglob("*.nii.gz"):
