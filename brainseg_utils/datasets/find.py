@@ -83,7 +83,7 @@ def find_folders(
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """As `os.walk`, sorted: links are followed, each folder once; hidden ones and those below `SEARCH_DEPTH` left out."""
+    """As `os.walk`, sorted; links are followed, each folder once, none hidden or below `SEARCH_DEPTH`."""
     seen: set[str] = set()
     for path, directories, files in os.walk(root, followlinks=True):
         here = Path(path)
