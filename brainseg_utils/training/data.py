@@ -40,7 +40,8 @@ class Sources:
         train: samples.
         validation: batches, the same each time it is iterated; None: nobody validates.
         in_channels: of the images.
-        classes: names of the network's output channels.
+        classes: names of what is segmented, background apart.
+        exclusive: a voxel has one class: labels are class numbers, and the network has a background channel too.
         predict: network and image batch to logits at the label's size; None: one call of the network.
     """
 
@@ -48,6 +49,7 @@ class Sources:
     validation: Iterable[Batch] | None
     in_channels: int
     classes: tuple[str, ...]
+    exclusive: bool = False
     predict: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor] | None = None
 
 

@@ -1,0 +1,35 @@
+"""What the device can do: where it computes in bf16, and how a network is laid out in memory."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 in hardware; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """What a recipe's precision ("auto", "bf16", "fp32") means on a device."""
+    return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
+def autocast(half: bool, device: torch.device) -> AbstractContextManager[object]:
+    """The context in which the network runs; weights, gradients and losses stay float32."""
+    return torch.autocast(device.type, torch.bfloat16) if half else nullcontext()
+
+
+def layout(network: nn.Module, dimensions: int, channels_last: bool) -> nn.Module:
+    """Lays the weights out channels last, in place, where that is asked for."""
+    if not channels_last:
+        return network
+    order = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+    return network.to(memory_format=order)  # type: ignore[call-overload]
