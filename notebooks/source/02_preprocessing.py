@@ -158,11 +158,11 @@ figures.show(figure, "A FLAIR slice with outlined tumour, and four training samp
 
 # %%
 def show_pipeline(report, start, channel=3, **settings):
-    stages = [("as loaded", start, "")]
+    stages, before = [("as loaded", kept_of(start, channel), "")], start
     for step, after in registry.walk(start, report, seed=setup.seed, **settings):
-        before = stages[-1][1]
         if any(not np.array_equal(np.asarray(before[k]), np.asarray(after[k])) for k in ("image", "label")):
-            stages.append((step.name, after, step.mistake))
+            stages.append((step.name, kept_of(after, channel), step.mistake))
+        before = after
     rows, columns = -(-len(stages) // 6), 6
     figure, grid = plt.subplots(rows, columns, figsize=(8.4, 2.0 * rows + 0.3), squeeze=False)
     figure.get_layout_engine().set(h_pad=0.07)
@@ -170,7 +170,7 @@ def show_pipeline(report, start, channel=3, **settings):
     for axes in grid.flat[len(stages) :]:
         axes.remove()
     for axes, (name, state, mistake) in zip(grid.flat, stages, strict=False):
-        used |= set(show_stage(axes, report, name, state, mistake, channel))
+        used |= set(show_stage(axes, report, name, state, mistake))
     figure.legend(handles=figures.legend_handles(used), loc="outside lower center", ncols=6, fontsize=7)
     names, harmful = ", ".join(s[0] for s in stages), "; ".join(s[0] for s in stages if s[2]) or "none"
     title = registry.PIPELINES[report].title
@@ -185,18 +185,23 @@ def show_pipeline(report, start, channel=3, **settings):
 
 
 # %%
-def show_stage(axes, report, name, state, mistake, channel):
+def kept_of(state, channel):
+    """What a picture needs of a stage: one channel, the label, and what its numbers mean."""
+    return np.asarray(state["image"])[channel].copy(), np.asarray(state["label"]), state["scheme"]
+
+
+def show_stage(axes, report, name, state, mistake):
     """Draws one stage and returns the names that it outlined."""
-    picture, mask = np.asarray(state["image"])[channel], np.asarray(state["label"])
+    picture, mask, labels = state
+    grid = "x".join(map(str, picture.shape))
     if picture.ndim == 2:  # R2's slices, stored as rows and columns
         picture, mask = picture.T[::-1, ::-1, None], mask.transpose(0, 2, 1)[:, ::-1, ::-1, None]
     if len(mask) > 1:
         masks, names = list(mask > 0), REGION_ORDER[report]
     else:
-        masks, names = tissue_masks(mask[0], get_scheme(state["scheme"]))
+        masks, names = tissue_masks(mask[0], get_scheme(labels))
     words = ("* " if mistake else "") + name
     draw(axes, picture, masks, names, caption=wrapped(words))
-    grid = "x".join(map(str, state["image"].shape[1:]))
     axes.set_xlabel(f"{grid}\n{picture.min():.4g} to {picture.max():.4g}", fontsize=6.5)
     return names
 
