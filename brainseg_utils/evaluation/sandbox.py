@@ -21,7 +21,7 @@ from brainseg_utils.evaluation.surface import Spacing, bounding_box
 
 MOST_VOXELS = 200_000  # of the part that is cut out: larger ones are thinned, so that a change is answered at once
 MARGIN_MM = 20.0  # kept around the lesions: room to move and grow
-SEARCH_MM = 40.0  # how far from the lesion a place for the second one is looked for
+SEARCH_MM = 55.0  # how far from the lesion a place for the second one is looked for
 SECOND_RADIUS_MM, SECOND_GAP_MM = 5.0, 22.0
 PROTOCOL = PROTOCOLS["brats2023"]
 REGION = "WT"
@@ -109,11 +109,8 @@ class Sandbox:
         truth = truth | _second(truth, image != 0, spacing, z)
         box = bounding_box(truth, int(np.ceil(MARGIN_MM / min(spacing))))
         assert box is not None
-        image, truth, z = (
-            np.ascontiguousarray(image[box], np.float32),
-            np.ascontiguousarray(truth[box]),
-            z - box[2].start,
-        )
+        image, truth = np.ascontiguousarray(image[box], np.float32), np.ascontiguousarray(truth[box])
+        z -= box[2].start
         column, row = (int(np.median(axis)) for axis in np.nonzero(truth[:, :, z]))
         return cls(image, truth, spacing, (column, row, z))
 
@@ -127,8 +124,10 @@ def _second(truth: np.ndarray, brain: np.ndarray, spacing: Spacing, z: int) -> n
     """A ball in slice z, in the brain where there is room, about 22 mm from the lesion's outline."""
     import edt
 
-    # Lesions whose dilated masks meet count as one: both grow by so many voxels, however large those are.
-    apart = SECOND_RADIUS_MM + 2 * (PROTOCOL.lesion_rules[REGION].dilations + 1) * max(spacing)
+    # Lesions whose dilated masks meet count as one. Both grow by 3 voxels, however large those are, along two axes at
+    # a time, so by 3 times the root of 2 where they meet at an angle.
+    voxels = 2 * np.sqrt(2) * PROTOCOL.lesion_rules[REGION].dilations + 2
+    apart = SECOND_RADIUS_MM + voxels * max(spacing)
     distance, deep = (
         edt.edt(np.ascontiguousarray(m), anisotropy=tuple(spacing), black_border=border, parallel=1)[:, :, z]
         for m, border in ((~truth, False), (brain, True))

@@ -27,7 +27,16 @@ def test_it_holds_the_lesion_and_a_second_one_apart_from_it(sandbox):
     sizes = np.sort(sandbox.side.lesions.sizes()[1:])
     assert sizes[1] == 14**3
     assert sizes[0] * 8 == pytest.approx(4 / 3 * np.pi * 5**3, rel=0.25)
-    assert max(sandbox.truth.shape) <= 14 + 2 * 10 + 14 + 3  # 20 mm around both, the second within 28 mm and its radius
+    assert max(sandbox.truth.shape) <= 14 + 2 * 10 + 17  # 20 mm around both, the second within 34 mm
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, 0.785])
+def test_the_second_lesion_is_apart_in_every_direction(angle):
+    x, y, z = np.ogrid[-40:40, -40:40, -30:30]
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    mask = (np.abs(along) <= 9) & (np.abs(across) <= 6) & (np.abs(z) <= 8)
+    brain = (np.abs(across) < 12) & (z == z)  # leaves room in one direction only
+    assert Sandbox.of(brain.astype(np.float32), mask, SPACING).side.lesions.count == 2
 
 
 def test_an_unchanged_mask_is_perfect(sandbox):
