@@ -56,7 +56,7 @@ class Stack:
         return len(self.image)
 
 
-def read_stack(case: Case, size: int = 128, normalisation: str = "interior") -> Stack:
+def read_stack(case: Case, size: int = 128, normalisation: str = "interior", masks: bool = True) -> Stack:
     """Reads one patient.
 
     Args:
@@ -64,6 +64,7 @@ def read_stack(case: Case, size: int = 128, normalisation: str = "interior") -> 
         size: pixels a side; larger files are averaged, smaller ones interpolated.
         normalisation: "interior", each channel centred on the median of the brain's interior and divided by its spread;
             "unit", 0-255 to 0-1 (R2).
+        masks: read them too, where every slice has one.
 
     Raises:
         DataError: not an LGG case, a damaged slice, or slices of several sizes.
@@ -77,7 +78,7 @@ def read_stack(case: Case, size: int = 128, normalisation: str = "interior") -> 
     volume = np.ascontiguousarray(np.moveaxis(pixels, 3, 1), dtype=np.float32)
     image = resize(torch.from_numpy(normalise(volume, normalisation)), size).half()
     mask = None
-    if all(path is not None for path in case.mask_paths):
+    if masks and all(path is not None for path in case.mask_paths):
         planes = [read_tiff(path, channels=1) for path in case.mask_paths if path is not None]
         truth = torch.from_numpy((_pile(planes, case) > 0).astype(np.float32))
         mask = (resize(truth[:, None], size) >= 0.5).to(torch.uint8)

@@ -1,0 +1,71 @@
+"""Probabilities for the slices of one LGG patient, of one network or the mean of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from brainseg_utils.datasets.cases import Case
+from brainseg_utils.errors import SettingError
+from brainseg_utils.models.registry import NETWORKS
+from brainseg_utils.pipeline.slices import SliceStream, Stack, read_stack
+from brainseg_utils.training import device as devices
+from brainseg_utils.training.checkpoints import Trained
+
+BATCH = 16
+
+
+class SlicePredictor:
+    """Networks that were trained on slices, ready to predict.
+
+    Args:
+        trained: one or more; their probabilities are averaged.
+        flips: also predict the mirrored slice and average, which makes left and right alike.
+
+    Raises:
+        SettingError: none, or one that was not trained on slices.
+    """
+
+    def __init__(self, trained: Sequence[Trained], flips: bool = True) -> None:
+        if not trained:
+            raise SettingError("no weights", expected="one file or more")
+        for one in trained:
+            if one.recipe.data.name != "slices":
+                raise SettingError(f"weights of recipe {one.recipe.name}", expected="a network trained on slices")
+        self.trained, self.flips = tuple(trained), flips
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        for one in self.trained:
+            devices.layout(one.network, NETWORKS[one.recipe.network.name].dimensions, one.recipe.engine.channels_last)
+            one.network.to(self.device).eval()
+
+    def __call__(self, case: Case) -> np.ndarray:
+        """Probabilities of a patient's slices, (K, rows, columns) float32 in the files' orientation and order."""
+        stacks: dict[tuple[int, str], Stack] = {}
+        total: np.ndarray | None = None
+        for one in self.trained:
+            options = one.recipe.data.options
+            key = (options.get("size", 128), options.get("normalisation", "interior"))
+            if key not in stacks:
+                stacks[key] = read_stack(case, *key, masks=False)
+            probability = self._predict(one, stacks[key])
+            total = probability if total is None else total + probability
+        assert total is not None
+        return total / len(self.trained)
+
+    @torch.inference_mode()
+    def _predict(self, one: Trained, stack: Stack) -> np.ndarray:
+        half = devices.uses_bf16(one.recipe.engine.precision, self.device)
+        planes = []
+        for batch in SliceStream([stack], one.recipe.data.options.get("context", 0), BATCH):
+            image = batch["image"].to(self.device)
+            views = [image, image.flip(-1)] if self.flips else [image]
+            with devices.autocast(half, self.device):
+                logits = [one.network(view) for view in views]
+            probability = torch.sigmoid(logits[0].float())
+            if self.flips:
+                probability = (probability + torch.sigmoid(logits[1].float()).flip(-1)) / 2
+            planes.append(F.interpolate(probability, size=stack.shape, mode="bilinear", align_corners=False)[:, 0])
+        return torch.cat(planes).cpu().numpy()
