@@ -275,6 +275,16 @@ def test_a_compact_png_is_smaller_and_looks_the_same():
     assert np.abs(decoded - image).mean() < 2
 
 
+def test_a_compact_png_keeps_grey_grey_beside_colours():
+    image = np.zeros((256, 320, 3), np.uint8)
+    image[:, :256] = np.arange(256, dtype=np.uint8)[None, :, None]
+    image[:, 256:] = np.random.default_rng(0).integers(0, 256, (256, 64, 3))
+    decoded = np.asarray(Image.open(BytesIO(png.compact(image))).convert("RGB")).astype(int)
+    greys = decoded[:, :256]
+    assert np.ptp(greys, axis=2).max() == 0
+    assert np.abs(greys - image[:, :256]).max() <= 1
+
+
 def test_moving_stops_at_the_ends_and_the_first_look_is_at_the_lesion():
     state = ViewState(make_scene())
     assert state.at == (10, 12, 8)
