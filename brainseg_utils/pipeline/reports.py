@@ -176,7 +176,10 @@ def r4(multiple: int | None = None, spacing: float = 1.0) -> tuple[Step, ...]:
             MONAI's UNet with four strides of 2 refuses; the runnable recipe uses 16.
         spacing: mm; 1 stated.
     """
-    order = "the z-score that follows undoes shift and scale: the augmentation is nearly void"
+    order = (
+        "the z-score that follows undoes scale and shift of the brain; and where the shift has lifted the air off 0, "
+        "it is taken over the whole grid"
+    )
     borders = "240x240x155 leaves 229x229x144, and 229 is not divisible by 16: the network refuses it"
     space = _interpolated(Spacingd(KEYS, (spacing,) * 3, mode=IMAGE_AND_LABEL, **_LABEL_MAY_LACK))
     bias = RandBiasFieldd("image", degree=2, prob=0.5)
