@@ -1,6 +1,9 @@
 # The course's commands. `make` alone lists them. Each works as the first thing done in a fresh clone.
 .DEFAULT_GOAL := help
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || command -v python3)
+# the first that runs and is new enough (a name on the PATH may be a stub); 3.11 is the one that is tested
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+  if $$python -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$python; break; fi; done)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -10,8 +13,8 @@ help:  ## list the commands
 setup: $(STAMP)  ## make the environment in .venv (once, a few minutes)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Set PYTHON=/path/to/python3.11."; exit 2; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(NEW_ENOUGH)' || \
+	  { echo "Python 3.11 or newer is needed. Install it, or set PYTHON=/path/to/python3.11."; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "Could not make .venv. On Debian and Ubuntu: apt install python3-venv."; exit 2; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
