@@ -33,6 +33,7 @@ seed = 0
 
 # %%
 from dataclasses import replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -133,15 +134,19 @@ folders = {"first": prediction_dir or setup.output_dir / "first", "second": setu
 
 
 def read_predictions(folder):
-    """Predicted labels by case, on the truth's RAS grid; what the scheme does not know is background."""
-    jobs = {job.case: job for job in match(setup.data_dir, folder, rules).jobs if job.case in cases}
-    found = {}
+    """The tidy table of scores, and the predicted labels by case on the truth's RAS grid."""
+    jobs = {job.case: job for job in match(setup.data_dir, Path(folder), rules).jobs if job.case in cases}
+    rows, found = [], {}
     for name, job in jobs.items():
-        if job.prediction:
+        outcome = score_job(job, rules)
+        if outcome.fault:
+            print(outcome.fault)  # named, left out, and the others go on
+        elif job.prediction:
             file = nifti.read(job.prediction[0])
             data = nifti.to_ras(file.data, file.affine)[0].reshape(truths[name].shape)
             found[name] = np.where(np.isin(data, list(scheme.tissues)), data, 0).astype(np.uint8)
-    return jobs, found
+        rows += [(name, *score) for score in outcome.scores]
+    return pd.DataFrame(rows, columns=list(COLUMNS)), found
 
 
 def write_predictions(folder, make):
@@ -152,14 +157,14 @@ def write_predictions(folder, make):
 
 
 # %% [markdown]
-# `jobs` says which file belongs to which case; `predictions` holds the arrays. A case without a prediction stays in the table with the worst scores:
-# leaving it out would make a model better that crashes on hard cases.
+# Scores are one row a case, region and metric: the table that `brainseg evaluate TRUTH PREDICTION` writes. A case without a prediction stays in it with the worst scores: leaving it
+# out would make a model better that crashes on hard cases.
 
 # %%
 if not prediction_dir:
     write_predictions(folders["first"], first_model)
-jobs, predictions = {}, {}
-jobs["first"], predictions["first"] = read_predictions(folders["first"])
+tables, predictions = {}, {}
+tables["first"], predictions["first"] = read_predictions(folders["first"])
 
 
 def cleaned(name, number):
@@ -169,34 +174,21 @@ def cleaned(name, number):
 
 
 write_predictions(folders["second"], cleaned if prediction_dir else second_model)
-jobs["second"], predictions["second"] = read_predictions(folders["second"])
+tables["second"], predictions["second"] = read_predictions(folders["second"])
 both = [name for name in cases if all(name in found for found in predictions.values())]
 causes = {name: "" if prediction_dir else CAUSES[number % len(CAUSES)] for number, name in enumerate(cases)}
 print({model: f"{len(found)} of {len(cases)} cases predicted" for model, found in predictions.items()})
 
 # %% [markdown]
-# All scores of all cases by the protocol: one row a case, region and metric. This is what `brainseg evaluate TRUTH PREDICTION` writes.
-
+# The first model's scores, one row a case and region, for a first look:
 
 # %%
-def scored(model):
-    """The tidy table of one model."""
-    rows = []
-    for name, job in jobs[model].items():
-        outcome = score_job(job, rules)
-        if outcome.fault:
-            print(outcome.fault)
-        rows += [(name, *score) for score in outcome.scores]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-tables = {model: scored(model) for model in predictions}
 wide = tables["first"].pivot(index=["case", "region"], columns="metric", values="value")
 wide.xs("WT", level="region")[["dice", "iou", "hd95", "nsd_area_1mm", "sensitivity", "lesion_dice"]].head(4).round(3)
 
 # %% [markdown]
 # ## Where this notebook ends
-# On the left the worst case of the first model: what it missed, what it invented, what it gave the wrong name. On the right all cases: each point is a
+# On the left the worst case of the first model: what it missed (yellow), what it invented (blue), what it gave the wrong name (white dots). On the right all cases: each point is a
 # case and region, its Dice against its lesion-wise Dice. At the end you can say of every point that lies off the diagonal why it does.
 
 
@@ -230,7 +222,7 @@ right.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="-")
 right.set(xlabel="Dice", ylabel="lesion-wise Dice", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
 right.legend()
 figures.show(figure, "Left: one slice with missed, extra and wrongly named voxels. Right: Dice against lesion-wise Dice for every case and "
-             "region; several points lie far below the diagonal.")  # fmt: skip
+             "region; points below the diagonal have missed or invented lesions.")  # fmt: skip
 
 # %% [markdown]
 # ## 1 What do the metrics measure?
@@ -763,13 +755,14 @@ figures.show(figure, "Dice of each lesion against its volume for both models, by
 EDGES_MM3 = (0, 1_000, 10_000, np.inf)
 table = pd.concat(errors.strata(part, EDGES_MM3).assign(model=model) for model, part in kept.groupby("model"))
 table["volume (mL)"] = [f"{a / 1000:g} to {b / 1000:g}" for a, b in zip(table["low"], table["high"], strict=True)]
-table[table["region"].isin(["WT", "ET"])].pivot_table(
+table[table["region"].isin(["WT", "ET"])].sort_values(["region", "low"]).pivot_table(
     index=["region", "volume (mL)"], columns="model", values=["lesions", "found", "dice_found"], sort=False
 ).round(2)
 
 # %% [markdown]
 # ### Which cases?
-# The most useful minute of any evaluation: look at the worst ones. Before you read the causes below the pictures, say what you see.
+# The most useful minute of any evaluation: look at the worst ones. Before you read the causes below the pictures, say what you see: yellow with rising lines
+# is missed, blue with falling lines is extra, white dots are another tissue's.
 
 # %%
 rows = tables["first"][tables["first"]["case"].isin(both)]
