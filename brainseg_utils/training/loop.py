@@ -81,6 +81,7 @@ class Loop:
         torch.manual_seed(int(stream(recipe.seed, "weights").integers(2**63)))
         network = checkpoints.build_network(recipe, sources.in_channels, len(sources.classes) + sources.exclusive)
         self.forecast = check_fit(recipe, network, sources, self.accelerator.num_processes, self.half)
+        self.before = memory.used(self.device)
         memory.check(self.forecast, self.device, recipe.budget.batch, self.engine.accumulate)
         device.layout(network, NETWORKS[recipe.network.name].dimensions, self.engine.channels_last)
         self.network, self.optimiser = self.accelerator.prepare(network, make_optimiser(recipe, network))
@@ -280,7 +281,7 @@ class Loop:
                     **best,
                     "parameters": count_parameters(self.plain),
                     "forecast_mib": round(self.forecast.total / memory.MIB),
-                    "peak_mib": round(memory.peak(self.device) / memory.MIB),
+                    "grown_mib": round((memory.peak(self.device) - self.before) / memory.MIB),
                 }
             )
         self.accelerator.wait_for_everyone()

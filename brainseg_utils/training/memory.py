@@ -101,6 +101,15 @@ def available(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+def used(device: torch.device) -> int:
+    """Bytes that this process uses on a device now."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    import psutil
+
+    return psutil.Process().memory_info().rss
+
+
 def peak(device: torch.device) -> int:
     """Most bytes that this process has used on a device so far."""
     if device.type == "cuda":
