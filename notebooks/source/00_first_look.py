@@ -11,13 +11,15 @@
 # **Time:** {{time quick}} (quick), {{time full}} (full) · **Needs:** Python and the course; nothing is downloaded · **Rebuilds:** one line
 # of R1, in the bug lab
 #
-# This notebook walks the whole road once, fast; the other nine take it apart. It teaches; it is not a medical device.
+# This notebook walks the whole road once, fast; the other nine take it apart. R1 is one of five student reports (R0 to R4) that the course
+# rebuilds. *BraTS* is the yearly challenge in brain-tumour segmentation whose data and rules most of them use. The course teaches; it is not a
+# medical device.
 
 # %% [markdown]
 # ## Where the data comes from
 # `data_dir` is a folder of scans in the layout of a public data set, `case_number` a case in it. Left empty, the course makes its own
 # patients, called *phantoms*: a real average brain, bent anew for each of them, in which a tumour was grown and then scanned by a
-# simulated scanner. Nobody's scan is in this course.
+# simulated scanner. No patient's scan is in this course.
 
 # %% tags=["parameters"]
 profile = "quick"
@@ -27,7 +29,7 @@ output_dir = ""
 seed = 0
 
 # %% [markdown]
-# The next cell starts the notebook: it fixes every random number, finds or makes the scans, and takes the network away, so that
+# The next cell starts the notebook: it fixes every random number, finds or makes the scans, and blocks the internet, so that
 # nothing can leave your machine.
 
 # %%
@@ -94,20 +96,20 @@ print(f"array (modality, x, y, z): {volume.data.shape}, one voxel {volume.spacin
 # when one forgets it. What do the four show?
 #
 # - **T1** (`t1n`): anatomy. Fluid is dark, white matter bright.
-# - **T1 with contrast** (`t1c`): as T1, after an injection that leaks out where vessels are broken. Active tumour lights up.
+# - **T1 with contrast** (`t1c`): as T1, after an injection that leaks out where a tumour made the vessels leaky. Active tumour lights up.
 # - **T2** (`t2w`): water is bright, be it fluid or swelling.
 # - **FLAIR** (`t2f`): as T2, but free fluid is dark, so that swelling stands out.
 #
 # ## Look
 # Move the slice slider or use the arrow keys; click to put the cross on a point in all four at once; `Page Up` and `Page Down` go in larger steps.
 # Try the three planes. The letters say where the patient's left and right are: you look at the patient as if from the feet, so the
-# left of the picture is the patient's right.
+# left of the picture is the patient's right. The colours are what was marked; `o` takes them off and puts them back.
 
 # %%
 widget.view_case(case)
 
 # %% [markdown]
-# On which modality is the outer edge of the abnormality easiest to see? On which the inner part that takes up contrast? Those two answers
+# With the colours off: on which modality is the outer edge of the abnormality easiest to see? On which the inner part that takes up contrast? Those two answers
 # are why a model is given all four.
 #
 # ## What is marked?
@@ -126,7 +128,8 @@ for value, tissue in case.scheme.tissues.items():
 # - **RC**, *resection cavity*: the hole that an operation left; only in scans after treatment.
 #
 # Doctors ask for larger parts than single tissues, and the challenges score those. They are called *regions*: ET itself; the *tumour core*
-# TC, what one could operate on; and the *whole tumour* WT, all that is abnormal.
+# TC, what one could operate on; and the *whole tumour* WT, the core with the swelling
+# around it.
 #
 # ### Exercise 1: which tissues make up the tumour core?
 # <details><summary>Hint</summary> The core is TC. WT has one tissue that TC does not: the swelling.</details>
@@ -153,7 +156,7 @@ view_volume(case, prediction)
 
 # %% [markdown]
 # ## How large is it?
-# Size decides treatment, and how it changes decides it even more. A voxel is a box; its three sides are the *spacing*, in millimetres.
+# Size is one of the things that guide treatment, and how it changes from scan to scan helps to tell whether the treatment works. A voxel is a box; its three sides are the *spacing*, in millimetres.
 #
 # ### Exercise 2: the volume in millilitres
 # A millilitre is 1000 mm³. Write the function.
@@ -237,9 +240,10 @@ table[["truth (mL)", "prediction (mL)"]] /= 1000  # from mm³
 table.round(2)
 
 # %% [markdown]
-# The specks are tiny, so they hardly touch Dice; and they lie in the whole tumour's region only, because they are swelling. Whether they
+# What Dice loses, it loses along the outlines. ET is often a thin shell, nearly all outline, so that a small shift costs it a large share of
+# its voxels. The specks are tiny, so they hardly touch Dice; and they lie in the whole tumour's region only, because they are swelling. Whether they
 # touch HD95 depends on whether they hold more than 5% of the outline. A region that neither side has gets the perfect scores, 1 and 0;
-# one that only one side has gets a Dice of 0 and a penalty of 374 mm. Now see the mistakes themselves:
+# one that only one side has gets a Dice of 0 and BraTS's penalty of 374 mm, about the diagonal of a whole scan. Now see the mistakes themselves:
 
 # %%
 wrong = ViewState(scene, point=end.point, labels="errors", crosshair=False, size=300)
@@ -252,7 +256,7 @@ figures.show(slices.render(wrong), alt=words.describe(wrong))
 quiz("hd95-large")
 
 # %% [markdown]
-# One number has not been mentioned yet, the one that most reports put first:
+# One number has not been mentioned yet, the one that reports often put first: *accuracy*, the share of all voxels whose label is right.
 
 # %%
 quiz("why-not-accuracy")
@@ -278,16 +282,18 @@ print(f"the prediction:           {dice_of_r1(labels, prediction.astype(float)):
 # label 3 counts $3 \times 3 = 9$ above the line and $3 + 3 = 6$ below. Labels are names, not amounts; had ET been called 7, the
 # score would be another one.
 #
-# Watch it miss something, too. Take a prediction that gets every tissue wrong by one name: what does R1's function give it, beside the Dice of
+# Watch it miss something, too. Take a prediction that calls all of the non-enhancing core (NETC) enhancing tumour: what does R1's function give it, beside the Dice of
 # the region ET?
 
 # %%
 et, core_value = case.scheme.value("ET"), case.scheme.value("NETC")
-confused = perturb.relabel(truth, core_value, et)  # dead core called enhancing tumour
+confused = perturb.relabel(truth, core_value, et)  # every NETC voxel is called ET
 right = protocols.voxel.count(truth == et, confused == et).dice
 print(f"R1's Dice: {dice_of_r1(labels, confused.astype(float)):.3f}   Dice of ET: {right:.3f}")
 
 # %% [markdown]
+# R1's figure stays far above 1, although a whole tissue has the wrong name. The Dice of ET has noticed.
+#
 # ### Exercise 4: mend it
 # Write a Dice of two *label maps* for a region, given as the label values that make it up.
 # <details><summary>Hint</summary> Make masks first: <code>np.isin(label_map, values)</code>. Your <code>dice</code> above does the rest.</details>
@@ -300,7 +306,7 @@ def region_dice(truth: np.ndarray, prediction: np.ndarray, values: tuple[int, ..
     # END SOLUTION
 
 
-mended = check.mended_dice(region_dice, truth)
+mended = check.mended_dice(region_dice)
 mended
 
 # %% [markdown]
@@ -355,7 +361,8 @@ pd.DataFrame(listed).rename_axis("case_number")
 
 # %% [markdown]
 # ## When it goes wrong
-# - **A widget stays blank.** Run `brainseg doctor`; then reload the page. The picture below it (its static twin) is always there.
+# - **A widget stays blank.** Run `brainseg doctor`; then reload the page and run the cell again. Pictures made with `slices.render`, as the first
+#   one of this notebook, need no widget.
 # - **"no cases found"**: the names are not those of a known data set. `brainseg data verify DIR` says what it expected.
 # - **"label value 4 is not in scheme"**: 4 is enhancing tumour until 2021 and a resection cavity since 2024; the folder's layout and its labels
 #   do not belong together. Notebook 01 shows why nobody should guess.
@@ -375,7 +382,7 @@ pd.DataFrame(ahead).set_index("").style.set_uuid("ahead").set_properties(**{"tex
 # - Dice measures shared volume, HD95 how far outlines lie apart; neither is enough alone.
 # - Labels are names: never calculate with them.
 #
-# **Glossary.** *Voxel*: a point of a volume, with three side lengths. *Modality*: one of the four images. *Mask*: an array that says which voxels
+# **Glossary.** *Voxel*: a small box of a volume, with three side lengths. *Modality*: one of the four images. *Mask*: an array that says which voxels
 # belong. *Region*: a union of tissues that is scored. *Spacing*: the voxel's side lengths in mm. *RAS*: axes run right, anterior, superior.
 # *Phantom*: a made-up patient.
 #

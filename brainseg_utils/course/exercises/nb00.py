@@ -12,7 +12,7 @@ CORE_TISSUES = {"NETC", "ET"}
 def _mask_and_spacing():
     mask = np.zeros((10, 10, 10), bool)
     mask[2:7, 2:8, 1:9] = True
-    return mask, (2.0, 2.0, 2.0)
+    return mask, (1.0, 1.0, 1.0)  # as real scans have: the number of cubic millimetres is that of voxels
 
 
 @exercise(
@@ -24,26 +24,29 @@ def _mask_and_spacing():
         lambda mask, spacing: mask.sum() / 1000,
         lambda mask, spacing: mask.sum() * spacing[0] / 1000,
         lambda mask, spacing: mask.sum() * np.prod(spacing),
+        lambda mask, spacing: mask.sum() * spacing[0] ** 3 / 1000,
         3.0,
     ],
 )
 def volume(answer, mask, spacing):
-    """The reader's function against voxel counts on a grid of 2 mm and on one whose axes differ."""
-    true = mask.sum() * float(np.prod(spacing)) / 1000
-    got = call(answer, mask, spacing)
+    """The reader's function on a grid whose axes differ, where no mistake can hide, and on the notebook's own mask."""
+    box, sides = _mask_and_spacing()[0], (2.0, 1.0, 3.0)
+    true = box.sum() * float(np.prod(sides)) / 1000
+    got = call(answer, box, sides)
     if not is_number(got):
         return f"the function returned a {type(got).__name__}, one number is asked for"
-    if near(got, mask.sum()):
+    if near(got, box.sum()):
         return "this is the number of voxels; how large is one of them?"
     if near(got, true * 1000):
         return "this is in cubic millimetres; how many of them make a millilitre?"
-    if near(got, mask.sum() / 1000):
+    if near(got, box.sum() / 1000):
         return "this would hold if a voxel were one cubic millimetre; use the spacing"
+    if near(got, box.sum() * sides[0] ** 3 / 1000):
+        return "right for cubic voxels only; the three sides of a voxel can differ"
     if not near(got, true):
         return "not the mask's volume: think of a voxel as a small box with three sides"
-    uneven = (1.0, 2.0, 3.0)
-    if not near(call(answer, mask, uneven), mask.sum() * 6.0 / 1000):
-        return "right for cubic voxels only; the three sides of a voxel can differ"
+    if not near(call(answer, mask, spacing), mask.sum() * float(np.prod(spacing)) / 1000):
+        return "right for a small box, but not for this patient's tumour: does it use both arguments?"
     return None
 
 
@@ -85,7 +88,10 @@ def dice(answer, truth, prediction):
     if near(got, _dice(truth, prediction) / 2):
         return "a perfect match would get only a half: count the shared voxels once for each mask"
     if not near(got, _dice(truth, prediction)):
-        return f"for masks of 12 and 8 voxels that share 6, this gives {float(got):.3f}"
+        return (
+            f"for masks of {truth.sum()} and {prediction.sum()} voxels that share {shared}, "
+            f"this gives {float(got):.3f}; count it by hand"
+        )
     nothing = np.zeros_like(truth)
     with np.errstate(invalid="ignore", divide="ignore"):
         both_empty = call(answer, nothing, nothing)
@@ -100,12 +106,14 @@ def dice(answer, truth, prediction):
 @exercise(
     right="The core is what a surgeon would take out: enhancing tumour, and the dead or non-enhancing part within.",
     solution=lambda: {"NETC", "ET"},
-    wrong=lambda: [{"ET"}, {"NETC"}, {"NETC", "SNFH", "ET"}, {"ET", "SNFH"}, {"WT"}],
+    wrong=lambda: [{"ET"}, {"NETC"}, {"NETC", "SNFH", "ET"}, {"ET", "SNFH"}, {"WT"}, 3],
 )
 def core_tissues(answer):
     """Which tissues make up the tumour core."""
     if isinstance(answer, str):
         return "a set of tissue names is asked for, such as {'SNFH'}"
+    if not isinstance(answer, set | frozenset | list | tuple):
+        return f"a set of tissue names is asked for, not a {type(answer).__name__}"
     chosen = set(answer)
     if unknown := chosen - {"NETC", "SNFH", "ET", "RC"}:
         return f"{sorted(unknown)} is not a tissue; the tissues are NETC, SNFH, ET (and RC after an operation)"
@@ -122,22 +130,22 @@ def _label_maps():
     truth = np.zeros((8, 8), int)
     truth[1:6, 1:6] = 2
     truth[2:5, 2:5] = 3
-    return (truth,)
+    return truth
 
 
 @exercise(
     right="The labels became masks first, so every voxel counts once, whatever its label's number is.",
-    context=_label_maps,
-    solution=lambda truth: lambda a, b, values: _dice(np.isin(a, values), np.isin(b, values)),
-    wrong=lambda truth: [
+    solution=lambda: lambda a, b, values: _dice(np.isin(a, values), np.isin(b, values)),
+    wrong=lambda: [
         lambda a, b, values: 2 * (a * b).sum() / (a.sum() + b.sum()),
         lambda a, b, values: _dice(a > 0, b > 0),
         lambda a, b, values: min(1.0, 2 * (a * b).sum() / (a.sum() + b.sum())),
         lambda a, b, values: _dice(a == values[0], b == values[0]),
     ],
 )
-def mended_dice(answer, truth):
+def mended_dice(answer):
     """The reader's mended version of R1's Dice, on a perfect, a wrong-tissue and a shifted prediction."""
+    truth = _label_maps()  # not the patient's: its scheme may have no label 3
     perfect = call(answer, truth, truth, (2, 3))
     if not is_number(perfect):
         return f"the function returned a {type(perfect).__name__}, one number is asked for"
