@@ -156,6 +156,33 @@ def cache(
 
 
 @app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (r2_unet_dice, course_lgg, ...) or a TOML file.")],
+    data_dir: Annotated[Path, typer.Option("--data", help="A data set's root or its parent.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/train/<recipe>-<time>.")] = None,
+    profile: Annotated[str, typer.Option(help="quick or full.")] = "quick",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train a recipe. Interrupt it at any time: --resume goes on as if nothing had happened."""
+    from brainseg_utils.training.train import train
+
+    print(f"run in {train(recipe, data_dir, out, profile, resume).path}")
+
+
+@app.command()
+def predict(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of LGG slices.")],
+    out: Annotated[Path, typer.Option(help="Masks go here; patients that are there already are left alone.")],
+    weights: Annotated[list[str], typer.Option(help="A run's folder or its weights; repeat to average several.")],
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.")] = False,
+) -> None:
+    """Segment every patient of a folder into <patient>/<slice>_mask.tif. Resumes where it was interrupted."""
+    from brainseg_utils.inference.predict import predict
+
+    print(f"{predict(source, out, weights, probabilities=probabilities)} in {out}")
+
+
+@app.command()
 def evaluate(
     truth: Annotated[Path, typer.Argument(help="A mask, or a folder of cases.")],
     prediction: Annotated[Path, typer.Argument(help="A mask, or a folder; matched by case id.")],
