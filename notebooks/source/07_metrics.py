@@ -222,7 +222,7 @@ right.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="-")
 right.set(xlabel="Dice", ylabel="lesion-wise Dice", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
 right.legend()
 figures.show(figure, "Left: one slice with missed, extra and wrongly named voxels. Right: Dice against lesion-wise Dice for every case and "
-             "region; points below the diagonal have missed or invented lesions.")  # fmt: skip
+             "region; points off the diagonal have lesions that are missed, invented or too small to count.")  # fmt: skip
 
 # %% [markdown]
 # ## 1 What do the metrics measure?
@@ -552,7 +552,8 @@ print(f"yours: {mine if mine is None else round(mine, 3)}, the package's: {offic
 
 # %% [markdown]
 # BraTS 2024 changes some of it: other dilations and thresholds per tissue, the prediction is grouped like the truth and loses its tiny groups, lesions of neighbouring tissues are
-# joined, and a miss costs 337 mm. `brainseg evaluate --protocol brats2024` does that.
+# joined, and a miss costs 337 mm. `brainseg evaluate --protocol brats2024` does that. An invented group that is too small to count then costs Dice everything (0 for a region that is not
+# there) and lesion-wise Dice nothing: such a point lies above the diagonal.
 #
 # Now the cohort. Why do points lie off the diagonal of the first picture? These are the cases with the largest gap:
 
@@ -930,7 +931,7 @@ figure, ax = plt.subplots(figsize=(6.4, 3.2))
 for (smallest, part), marker in zip(on_validation.groupby("smallest"), "osD^v", strict=True):
     ax.plot(part.groupby("threshold")["dice"].mean(), marker=marker, label=f"{smallest:g} mm³")
 ax.set(xlabel="threshold", ylabel="mean Dice, validation cases")
-ax.legend(title="pieces removed below")
+figure.legend(title="pieces removed below", loc="outside right upper")
 figures.show(figure, "Mean Dice of the validation cases against the threshold, one line for each smallest volume; small pieces "
              "removed help.")  # fmt: skip
 
@@ -1026,7 +1027,8 @@ figures.show(figure, "Left: Dice of each patient under both models, joined by li
 
 # %%
 comparison = statistics.compare(tables["first"], tables["second"], ("dice", "lesion_dice", "hd95"), seed=setup.seed)
-comparison.drop(columns=["unit", "cases"]).round({"p": 4, "p_holm": 4}).round(3)
+digits = {"first": 3, "second": 3, "difference": 3, "low": 3, "high": 3, "p": 4, "p_holm": 4}
+comparison.drop(columns=["unit", "cases"]).round(digits)
 
 # %% [markdown]
 # Read the interval first (how large is the difference, in which direction?), the p-value last. With few cases the smallest p-value that is possible is not small: six
