@@ -30,7 +30,7 @@ output_dir = ""
 seed = 0
 
 # %% [markdown]
-# Begin: seeds are fixed and the network is blocked. In the quick profile at most 24 scans of a larger folder are
+# Begin: seeds are fixed and the internet is blocked. In the quick profile at most 24 scans of a larger folder are
 # used.
 
 # %%
@@ -94,8 +94,9 @@ widget.view_case(example)
 # has broken the barrier, it leaks, and T1 becomes bright. That is what "enhancing" means: brighter in `t1c` than in
 # `t1n`.
 #
-# **Look first.** In the figure above, find something bright in T2 and dark in FLAIR. (The ventricles: free water.)
-# Then something bright in both. (Oedema: water bound in tissue.)
+# **Look first.** In the figure above, find something bright in T2 and dark in FLAIR. (Free water: the grooves at the
+# brain's surface and, some slices further down, the ventricles, the chambers in its middle.) Then something bright in
+# both. (Oedema: water bound in tissue. In JupyterLab, `o` takes the colours off it.)
 #
 # Now measure it. We walk through the cohort **once**, load each scan, and keep little: some voxels of each tissue,
 # volumes, and where the tumour lies. The rest of the notebook lives on these.
@@ -199,7 +200,7 @@ figures.show(figure, f"Four box plots, T1, T1 with contrast, T2, FLAIR. Median z
 # (and so is 0.0, with the sign turned). We take it per patient, and average.
 #
 # The last column uses all four: a weighted sum of the modalities, with weights that were fitted on the **other**
-# patients (Fisher's discriminant, 1936). It is the simplest thing that can learn.
+# patients (Fisher's discriminant, 1936). It is about the simplest thing that can learn.
 
 # %%
 from scipy.stats import rankdata
@@ -389,7 +390,7 @@ for axis, (name, (data, labels, affine)) in zip(axes, files.items(), strict=True
 figures.show(figure, f"The same FLAIR slice three times with the whole tumour outlined. {'; '.join(told)}.")
 
 # %% [markdown]
-# Only the second is wrong, and nothing in it looks wrong. A patient would be operated on the healthy side. That is
+# Only the second is wrong, and nothing in it looks wrong. A patient could be operated on the healthy side. That is
 # why a flip as augmentation (notebook 02) is done to image **and** mask in memory, and never written to a file with
 # the old affine.
 #
@@ -642,7 +643,8 @@ print(f"  counting the brain's only: mean {in_brain.mean():.2%}, worst scan {in_
 # %% [markdown]
 # So an accuracy is mostly a statement about how much air the array holds: a narrower crop lowers it, a wider one
 # raises it, and no tumour voxel changed. R3's 96.55% was the accuracy of four classes; set it beside the figure
-# above, and beside the IoU of .43 at which R3's own training table ends. Dice and IoU leave out what both call
+# above, and beside the IoU (intersection over union: the voxels that both masks have, over those that either has) of
+# .43 at which R3's own training table ends. Dice and IoU leave out what both call
 # background, which is why the challenges use them.
 
 # %%
@@ -680,7 +682,8 @@ alt = (
 figures.show(figure, alt)
 
 # %% [markdown]
-# Gliomas grow in the white matter of the cerebrum; the cerebellum, below and behind, stays nearly empty. With few
+# Most gliomas of adults grow in the cerebrum, above all in its white matter; in the cerebellum, below and behind, they
+# are rare. With few
 # patients the map is patchy: it is a count, not a law. How far does position alone carry? Predict, for each patient,
 # the boxes in which at least a third of the **others** have tumour:
 
@@ -742,7 +745,7 @@ figures.show(picture, alt)
 
 # %% [markdown]
 # Some patients lack a sequence, and the makers of the set filled the gap with FLAIR. A network cannot know that: its
-# "T1" is suddenly a FLAIR. In the full set of 110 patients it is 10; in a small cohort it may be nobody.
+# "T1" is suddenly a FLAIR. Of the full set's 110 patients, its makers say, 101 have all three; in a small cohort it may be everybody.
 #
 # **Your turn.** Write the function that finds out: given a patient's three channels in the order of `LGG_CHANNELS`
 # (`t1n`, `t2f`, `t1c`), which of them, FLAIR apart, are copies of FLAIR?
