@@ -27,7 +27,7 @@ output_dir = ""
 seed = 0
 
 # %% [markdown]
-# Seeds are fixed and the network is blocked; `setup` knows where the data are and where results go.
+# Seeds are fixed and the internet is blocked; `setup` knows where the data are and where results go.
 
 # %%
 import textwrap
@@ -218,7 +218,7 @@ show_pipeline("r0", item, size=side)
 
 # %% [markdown]
 # **R1** (3D U-Net and others on BraTS 2024, notebook 04) clips, normalises over the whole array, crops around the truth with a margin of 20 voxels and
-# resizes what is left.
+# resizes what is left. R1's voxels were 1 mm wide, so its margin was 20 mm; with larger voxels, as in the quick profile, the picture shows a wider one.
 
 # %%
 show_pipeline("r1", item, size=side)
@@ -260,7 +260,7 @@ results = []
 
 
 def note(stage, report, measure, harmful, better):
-    results.append({"stage": stage, "report": report, "measured": measure, "as reported": harmful, "better": better})
+    results.append({"stage": stage, "report": report, "measured": measure, "the report's way": harmful, "a better way": better})
 
 
 # %% [markdown]
@@ -309,7 +309,7 @@ check.zscore(zscore)
 
 # %% [markdown]
 # ### A bright artefact
-# A vessel full of contrast agent, a clip of metal, a spike in the raw data: a few voxels that are many times brighter than any tissue.
+# A vessel full of contrast agent, the bright rim beside a metal clip, a few values that a program wrote wrongly: some voxels are many times brighter than any tissue.
 # We put one into the scan, a ball of 4 mm radius in the depth of the healthy brain, eight times as bright as the brightest tissue.
 
 # %%
@@ -444,7 +444,7 @@ figures.show(figure, f"Ranges of healthy brain in each patient for seven scales.
 #
 # ## 3 Where to cut?
 # **Question: most of a scan is air. How may one cut it off?** A crop around the brain needs the image only. A crop around the tumour
-# (R1) needs the truth. It makes training comfortable: less memory, fewer classes out of balance. At test time there is no truth.
+# (R1) needs the truth. It makes training comfortable: less memory, and classes that are less out of balance. At test time there is no truth.
 #
 # ### Which mask is the brain?
 # R1 takes `> 0`. A skull-stripped scan may hold negative intensities (some of BraTS-Africa do), and brain voxels of exactly 0 in one sequence. How many brain voxels are
@@ -633,8 +633,8 @@ check.resized_ml(resized_ml)
 
 # %% [markdown]
 # Measured on all patients: the volume that a program reads which still believes in the old voxel size, after R3's resizing of the whole scan
-# and after R1's crop and resizing. And the *round trip*: the mask goes to R3's grid and back. What is its Dice with itself? R1 scored masks
-# that had been through this.
+# and after R1's crop and resizing. And the *round trip*: the mask goes to R3's grid and back. What is its Dice with itself? R1 scored on the
+# resized grid, so this loss does not show in its scores.
 
 
 # %%
@@ -888,7 +888,7 @@ effects.assign(**{
 # %% [markdown]
 # ### How a label is turned
 # An image is turned with linear interpolation: a new voxel is a mean of its neighbours. **Guess first:** what happens if a mask is turned in the
-# same way, and rounded? We keep one tissue only and turn it by 20 degrees both ways.
+# same way, and rounded? We keep one tissue only and turn it by 20 degrees, once with each kind of interpolation.
 
 # %%
 top = int(label.max())
@@ -1297,8 +1297,8 @@ pd.DataFrame(results).set_index("stage")
 # **normalise**: bring intensities onto one scale. **z-score**: minus the mean, over the standard deviation. **percentile**: the value below which that per cent
 # of the values lie. **skull-stripped**: everything outside the brain set to 0. **bounding box**: the smallest box that holds a mask. **leak**: information from the answer that reached the question.
 # **spacing**: voxel size in mm. **affine**: the matrix from voxel indices to millimetres. **resample**: to another voxel size. **resize**: to another number of voxels. **patch**: a box cut out
-# of a scan. **foreground sampling**: asking for tumour in a share of the patches. **augmentation**: variants that could have been scanned. **bias field**: smooth shading by the
-# receive coil. **memory-mapped**: a file read in place, part by part.
+# of a scan. **foreground sampling**: asking for tumour in a share of the patches. **augmentation**: variants that could have been scanned. **bias field**: smooth shading,
+# mostly from the scanner's coils. **memory-mapped**: a file read in place, part by part.
 #
 # ## Read on
 # - Isensee F. et al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation, Nature Methods 2021, doi 10.1038/s41592-020-01008-z: how to choose spacing, normalisation and patch size by rule.
