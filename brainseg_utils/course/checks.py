@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from brainseg_utils.errors import unknown
 
 BLANK = "not answered yet"
@@ -164,6 +166,18 @@ def call(function: Any, *args: Any) -> Any:
     if is_blank(value):
         raise Unanswered
     return value
+
+
+def number_array(got: object, shape: tuple[int, ...]) -> np.ndarray | str:
+    """An answer as an array of finite numbers of this shape, or what is wrong with it."""
+    array = np.asarray(got)
+    if array.dtype.kind not in "fiu":
+        return f"the function returned {array.dtype} values, numbers are asked for"
+    if array.shape != shape:
+        return f"the result has the shape {array.shape}, the image has {shape}"
+    if not np.isfinite(array).all():
+        return "some values are infinite or no numbers: something was divided by 0"
+    return array.astype(float)
 
 
 class Checks:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from brainseg_utils.course.checks import call, exercise, is_number, near
+from brainseg_utils.course.checks import call, exercise, is_number, near, number_array
 
 SURVIVORS = {"shift": False, "scale": False, "gamma": True, "bias field": True, "noise": True}
 SPIKE = 60.0  # the bright artefact of `robust_scale`, in sd of the tissue
@@ -32,17 +32,6 @@ def _zscore(image: np.ndarray, mask: np.ndarray, over: np.ndarray | None = None,
     return out
 
 
-def _array(got: object, shape: tuple[int, ...]) -> np.ndarray | str:
-    array = np.asarray(got)
-    if array.dtype.kind not in "fiu":
-        return f"the function returned {array.dtype} values, numbers are asked for"
-    if array.shape != shape:
-        return f"the result has the shape {array.shape}, the image has {shape}"
-    if not np.isfinite(array).all():
-        return "some values are infinite or no numbers: something was divided by 0"
-    return array.astype(float)
-
-
 @exercise(
     right="Each modality has its own mean 0 and standard deviation 1 over the brain, and the background stayed 0.",
     solution=lambda: _zscore,
@@ -58,7 +47,7 @@ def zscore(answer):
     """The reader's z-score over the brain, each channel by itself, background 0."""
     image, mask = _scan()
     given = image.copy()
-    got = _array(call(answer, given, mask), image.shape)
+    got = number_array(call(answer, given, mask), image.shape)
     if isinstance(got, str):
         return got
     if not np.array_equal(given, image):
@@ -272,16 +261,11 @@ def _clipped_zscore(image: np.ndarray) -> np.ndarray:
     return out
 
 
-def _min_max(image: np.ndarray) -> np.ndarray:
-    low, high = image.min(axis=(1, 2, 3), keepdims=True), image.max(axis=(1, 2, 3), keepdims=True)
-    return (image - low) / (high - low)
-
-
 @exercise(
     right="More air around the head changes nothing, and a bright spot hardly moves the tissue: both were noise.",
     solution=lambda: _clipped_zscore,
     wrong=lambda: [
-        _min_max,
+        lambda image: np.stack([(c - c.min()) / (c.max() - c.min()) for c in image]),
         _scale_with(np.mean, np.std, lambda c: np.ones_like(c, bool)),
         _scale_with(np.mean, np.std, lambda c: c != 0),
         _scale_with(np.median, _width, lambda c: np.ones_like(c, bool)),
@@ -292,7 +276,7 @@ def _min_max(image: np.ndarray) -> np.ndarray:
 def robust_scale(answer):
     """The reader's normalisation: nothing may depend on the air, and little on a bright spot."""
     image, mask = _scan()
-    got = _array(call(answer, image.copy()), image.shape)
+    got = number_array(call(answer, image.copy()), image.shape)
     if isinstance(got, str):
         return got
     if np.any(got[:, ~mask]):
