@@ -11,7 +11,6 @@ function render({ model, el }) {
   picture.tabIndex = 0;
   picture.draggable = false;
   picture.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's own keys rest while the picture has focus
-  el.appendChild(picture);
 
   let shown = null;
   let turn = 0;
@@ -36,6 +35,8 @@ function render({ model, el }) {
       return;
     }
     picture.src = url;
+    // an img that is attached empty, in a cell that the page skips because it is out of sight, never gets a size
+    if (!picture.isConnected) el.appendChild(picture);
     picture.dataset.drawn = String(Number(picture.dataset.drawn || 0) + 1);
     if (shown) URL.revokeObjectURL(shown);
     shown = url;

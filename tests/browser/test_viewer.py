@@ -34,6 +34,7 @@ FLAGS = [
     "--enable-unsafe-swiftshader",  # WebGL without a graphics card, for the 3D view
 ]
 SETTINGS = '{"fetchNews": "false", "checkForUpdates": false}'
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "00_first_look.ipynb"
 START = 60  # seconds for the server, a kernel or a first picture on a busy machine
 ANSWER = 20  # seconds for one change of the picture
 CELLS = [
@@ -74,6 +75,7 @@ def lab(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code.strip()) for code in CELLS])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, folder / "viewer.ipynb")
+    shutil.copy(NOTEBOOK, folder)
     (folder / "overrides.json").write_text(f'{{"@jupyterlab/apputils-extension:notification": {SETTINGS}}}')
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -123,6 +125,21 @@ def page(chromium: str, lab: str) -> Iterator:
         page.locator("img.brainseg-picture[src]").wait_for(timeout=START * 1000)
         yield page
         browser.close()
+
+
+def test_in_a_long_notebook_the_viewer_is_drawn_while_it_is_out_of_sight(page, lab):
+    other = page.context.browser.new_page(viewport=page.viewport_size)
+    other.goto(lab.replace("viewer.ipynb", NOTEBOOK.name))
+    other.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=START * 1000)
+    other.get_by_role("menuitem", name="Run", exact=True).click()
+    other.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    other.locator("img.brainseg-picture[src]").wait_for(timeout=START * 1000, state="attached")
+    other.locator(".jp-Cell:has(img.brainseg-picture)").scroll_into_view_if_needed()
+    picture = other.locator("img.brainseg-picture")
+    picture.wait_for(timeout=ANSWER * 1000)
+    box = picture.bounding_box()
+    other.close()
+    assert box is not None and box["height"] > 100 and box["width"] > 400
 
 
 ACTIVE = """[...document.querySelectorAll(".jp-Notebook .jp-Cell")].map(c => c.classList.contains("jp-mod-active"))"""
