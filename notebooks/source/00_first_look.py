@@ -103,13 +103,13 @@ print(f"array (modality, x, y, z): {volume.data.shape}, one voxel {volume.spacin
 # ## Look
 # Move the slice slider or use the arrow keys; click to put the cross on a point in all four at once; `Page Up` and `Page Down` go in larger steps.
 # Try the three planes. The letters say where the patient's left and right are: you look at the patient as if from the feet, so the
-# left of the picture is the patient's right. The colours are what was marked; `o` takes them off and puts them back.
+# left of the picture is the patient's right. The thin lines are the borders of what was marked; `b` takes them off, `o` fills them with colour.
 
 # %%
-widget.view_case(case)
+widget.view_case(case, overlay=False)
 
 # %% [markdown]
-# With the colours off: on which modality is the outer edge of the abnormality easiest to see? On which the inner part that takes up contrast? Those two answers
+# On which modality is the outer edge of the abnormality easiest to see? On which the inner part that takes up contrast? Those two answers
 # are why a model is given all four.
 #
 # ## What is marked?
