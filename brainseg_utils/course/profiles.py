@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def memory_limit() -> int:
     texts += [Path(name).read_text() for name in LIMIT_FILES if Path(name).is_file()]
     limits += [int(text) for text in texts if text.strip().isdigit()]
     return min(limits)
+
+
+def processor() -> str:
+    """The processor's name, for records: "AMD EPYC"."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="ignore").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def workers(memory: int | None = None, cpus: int | None = None) -> int:

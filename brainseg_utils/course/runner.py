@@ -20,7 +20,7 @@ from typing import Any
 from brainseg_utils.course import index, measure, reference
 from brainseg_utils.course.checkout import NOTEBOOKS, find_root, numbered, select
 from brainseg_utils.course.parameters import coerce, defaults, read_notebook
-from brainseg_utils.course.profiles import resolve
+from brainseg_utils.course.profiles import processor, resolve
 from brainseg_utils.course.report import Reporter
 from brainseg_utils.errors import DataError, SettingError, unknown
 from brainseg_utils.files import write_text
@@ -163,8 +163,17 @@ def _absolute(name: str, value: Any) -> Any:
 
 
 def _figures(notebook: NotebookRun) -> dict[str, Any]:
-    figures = {"seconds": round(notebook.seconds, 1), "peak_mib": round(notebook.peak_bytes / 2**20)}
-    return {**figures, "cores": default_workers(), "date": datetime.now().date().isoformat()}
+    given = " ".join(f"-p {name} {value}" for name, value in notebook.parameters.items() if name != "profile")
+    profile = notebook.parameters.get("profile", "quick")
+    return {
+        "seconds": round(notebook.seconds, 1),
+        "peak_mib": round(notebook.peak_bytes / 2**20),
+        "cores": default_workers(),
+        "device": processor(),
+        "seed": notebook.parameters.get("seed", defaults(read_notebook(notebook.path)).get("seed")),
+        "date": datetime.now().date().isoformat(),
+        "command": f"brainseg course run --only {notebook.name[:2]} --profile {profile} {given}".rstrip(),
+    }
 
 
 def _run_all(course: CourseRun, limit_s: float | None) -> CourseRun:

@@ -81,7 +81,9 @@ def test_parameters_arrive_with_their_type(course):
 def test_passed_notebooks_are_recorded_on_request(course):
     times = reference.course_times(course[1])
     assert set(times) == {"01_memory", "03_last"}
-    assert set(times["01_memory"]["quick"]) == {"seconds", "peak_mib", "cores", "date"}
+    record = times["01_memory"]["quick"]
+    assert {"seconds", "peak_mib", "cores", "device", "seed", "date", "command"} == set(record)
+    assert record["command"] == "brainseg course run --only 01 --profile quick -p size 7" and record["device"]
     assert re.fullmatch(r"\d+ s on \d+ cores?", reference.time_text("01_memory", "quick", course[1]))
     assert reference.time_text("02_failing", "quick", course[1]) == "not recorded yet"
 
