@@ -17,7 +17,7 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@pytest.mark.parametrize("name", map(name_of, MODULES))
+@pytest.mark.parametrize("name", [name_of(path) for path in MODULES])
 def test_examples_run(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted and not result.failed
