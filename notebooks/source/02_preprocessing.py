@@ -260,7 +260,9 @@ results = []
 
 
 def note(stage, report, measure, harmful, better):
-    results.append({"stage": stage, "report": report, "measured": measure, "the report's way": harmful, "a better way": better})
+    results.append(
+        {"stage": stage, "report": report, "measured": measure, "the report's way": harmful, "a better way": better}
+    )
 
 
 # %% [markdown]

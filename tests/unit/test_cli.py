@@ -35,7 +35,19 @@ def cohort(tmp_path):
 
 def test_help_names_every_verb():
     text = run("--help").stdout + run("data", "--help").stdout + run("course", "--help").stdout
-    for verb in ("doctor", "train", "predict", "evaluate", "report", "verify", "download", "phantom", "split", "cache", "run"):
+    for verb in (
+        "doctor",
+        "train",
+        "predict",
+        "evaluate",
+        "report",
+        "verify",
+        "download",
+        "phantom",
+        "split",
+        "cache",
+        "run",
+    ):
         assert verb in text
 
 
