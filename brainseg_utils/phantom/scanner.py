@@ -204,11 +204,15 @@ def thick_slices(image: Array, axis: int, thickness: float, profile: float, phas
         >>> bool(np.allclose(flat, 1))
         True
     """
-    n = image.shape[axis]
+    matrix = slice_matrix(image.shape[axis], thickness, profile, phase)
+    return np.moveaxis(np.tensordot(matrix, image, (1, axis)), 0, axis)
+
+
+def slice_matrix(n: int, thickness: float, profile: float, phase: float) -> Array:
+    """What each of `n` voxels along an axis takes from the others under thick slices, (n, n); rows sum to about 1."""
     centres = np.arange((phase - 1) * thickness, n + thickness, thickness)
     voxels = np.arange(n)
     seen = np.exp(-(((voxels[None] - centres[:, None]) / (profile * thickness)) ** 2) / 2)
     seen /= np.maximum(seen.sum(axis=1, keepdims=True), 1e-12)
     back = np.clip(1 - np.abs(voxels[:, None] - centres[None]) / thickness, 0, None)
-    matrix = (back @ seen).astype(np.float32)
-    return np.moveaxis(np.tensordot(matrix, image, (1, axis)), 0, axis)
+    return (back @ seen).astype(np.float32)
