@@ -173,13 +173,16 @@ def train(
 def predict(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of LGG slices.")],
     out: Annotated[Path, typer.Option(help="Masks go here; patients that are there already are left alone.")],
-    weights: Annotated[list[str], typer.Option(help="A run's folder or its weights; repeat to average several.")],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="A model's name, a run's folder or its weights; repeat to average. Default: the layout's."),
+    ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.")] = False,
 ) -> None:
     """Segment every patient of a folder into <patient>/<slice>_mask.tif. Resumes where it was interrupted."""
     from brainseg_utils.inference.predict import predict
 
-    print(f"{predict(source, out, weights, probabilities=probabilities)} in {out}")
+    print(f"{predict(source, out, weights or None, probabilities=probabilities)} in {out}")
 
 
 @app.command()

@@ -67,6 +67,15 @@ def save_weights(
     """
     about = {"format": FORMAT, "recipe": recipe.toml(), "in_channels": in_channels}
     about |= {"classes": list(classes), "exclusive": exclusive}
+    return write_weights(path, about, weights)
+
+
+def write_weights(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Path:
+    """Writes tensors and what the file says of itself, atomically.
+
+    Raises:
+        BrainsegError: the disk is full.
+    """
     metadata = {ABOUT: json.dumps(about)}  # one entry: several would be written in a random order
     with _told(path, "the weights"), atomic(path) as temporary:
         save_file(_plain(weights), temporary, metadata)
@@ -79,26 +88,61 @@ def load_weights(path: str | Path) -> Trained:
     Raises:
         DataError: no such file, or not a weights file of this package.
     """
+    about, weights = read_weights(path)
+    if about.get("format") != FORMAT:
+        raise DataError(f"format {about['format']!r}", where=path, expected="one network, as a run writes it")
+    return assemble(about, weights, path)
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a weights file says of itself, and its tensors; fractions in float32, whatever they are stored in.
+
+    Raises:
+        DataError: no such file, or not a weights file of this package.
+    """
     path = Path(path)
     if not path.is_file():
         raise DataError("no such file", where=path, expected="weights.safetensors of a run")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(metadata.get(ABOUT, "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise DataError(f"not a safetensors file ({error})", where=path) from None
-    about = json.loads(metadata.get(ABOUT, "{}"))
-    if about.get("format") != FORMAT:
+    if "format" not in about:
         raise DataError("weights of another program", where=path, expected="weights.safetensors of a run")
-    recipe = parse(tomllib.loads(about["recipe"]), where=str(path))
+    return about, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def assemble(about: Mapping[str, Any], weights: Mapping[str, Tensor], where: str | Path) -> Trained:
+    """A network from what `save_weights` wrote of it, and its weights.
+
+    Raises:
+        DataError: they do not belong together.
+        SettingError: a recipe that this version of the package does not know.
+    """
+    recipe = parse(tomllib.loads(about["recipe"]), where=str(where))
     channels, classes, exclusive = about["in_channels"], tuple(about["classes"]), about["exclusive"]
     network = build_network(recipe, channels, len(classes) + exclusive)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise DataError(f"weights that do not fit their recipe ({error})", where=path) from None
+        raise DataError(f"weights that do not fit their recipe ({error})", where=where) from None
     return Trained(network.eval(), recipe, channels, classes, exclusive)
+
+
+def start_from(path: str | Path, network: nn.Module) -> None:
+    """Gives a network the weights of a file, in place.
+
+    Raises:
+        DataError: no such file, not a weights file of this package, or of another network.
+    """
+    weights = load_weights(path).network.state_dict()
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(f"weights of another network ({error})", where=path, expected="the recipe's network") from None
 
 
 def build_network(recipe: Recipe, in_channels: int, out_channels: int) -> nn.Module:

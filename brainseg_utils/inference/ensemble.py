@@ -1,0 +1,119 @@
+"""Several trained networks in one file: half the bytes of their runs' files, and nothing else needed to predict.
+
+    "0/stem.weight", "0/…", "1/stem.weight", …     tensors, fractions as float16
+    metadata "brainseg"                             what each run's file says of itself, in order, and how to predict
+
+One network alone is written without the numbers: `checkpoints.load_weights` reads that file too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from brainseg_utils.errors import DataError, SettingError, unknown
+from brainseg_utils.inference.postprocess import SHARE, THRESHOLD
+from brainseg_utils.training.checkpoints import FORMAT, Trained, assemble, read_weights, write_weights
+
+SEVERAL = "brainseg ensemble 1"
+MEMBERS, SETTINGS = "members", "predict"  # entries of the metadata
+
+Part = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How masks are made with some weights.
+
+    Attributes:
+        threshold: a pixel with this probability or more is tumour.
+        share: of `postprocess.keep_heavy`.
+        flips: average with the prediction of the mirrored images.
+    """
+
+    threshold: float = THRESHOLD
+    share: float = SHARE
+    flips: bool = True
+
+
+def join(files: Sequence[str | Path], out: str | Path, settings: Settings | None = None) -> Path:
+    """Writes the networks of some weights files into one, in float16.
+
+    Args:
+        files: of runs, or files that this function wrote.
+        out: the file; about 2 bytes a parameter.
+        settings: to predict with; default: those of the first file.
+
+    Raises:
+        DataError: not a weights file, or weights that float16 cannot hold.
+        SettingError: no files, or networks of different classes.
+        BrainsegError: the disk is full.
+    """
+    if not files:
+        raise SettingError("no weights", expected="one file or more")
+    parts = [part for file in files for part in _parts(file)]
+    kinds = {(tuple(about["classes"]), about["exclusive"]) for about, _ in parts}
+    if len(kinds) > 1:
+        found = " and ".join(sorted("/".join(classes) for classes, _ in kinds))
+        raise SettingError(f"networks of classes {found}", where=out, expected="networks that segment the same")
+    how = {SETTINGS: asdict(settings or read_settings(files[0]))}
+    if len(parts) == 1:
+        about, weights = parts[0]
+        return write_weights(Path(out), {**about, **how}, _halves(weights, out))
+    tensors = {f"{n}/{name}": tensor for n, (_, weights) in enumerate(parts) for name, tensor in weights.items()}
+    about = {"format": SEVERAL, MEMBERS: [about for about, _ in parts], **how}
+    return write_weights(Path(out), about, _halves(tensors, out))
+
+
+def read(path: str | Path) -> list[Trained]:
+    """The networks of a file, float32: of `join`, or of a run.
+
+    Raises:
+        DataError: no such file, or not a weights file of this package.
+    """
+    return [assemble(about, weights, path) for about, weights in _parts(path)]
+
+
+def read_settings(path: str | Path) -> Settings:
+    """How a file's networks are meant to be used; the defaults where it says nothing.
+
+    Raises:
+        DataError: not a weights file of this package.
+        SettingError: a setting that this version of the package does not know.
+    """
+    stored = read_weights(path)[0].get(SETTINGS, {})
+    known = [field.name for field in fields(Settings)]
+    for name in stored:
+        if name not in known:
+            raise unknown("setting", name, known, where=str(path))
+    return Settings(**stored)
+
+
+def _parts(path: str | Path) -> list[Part]:
+    """What was written of each network, and its weights."""
+    about, tensors = read_weights(path)
+    if about["format"] == FORMAT:
+        return [({name: value for name, value in about.items() if name != SETTINGS}, tensors)]
+    if about["format"] != SEVERAL:
+        raise DataError(f"format {about['format']!r}", where=path, expected=f"{FORMAT!r} or {SEVERAL!r}")
+    try:
+        parts: list[Part] = [(member, {}) for member in about[MEMBERS]]
+        for key, tensor in tensors.items():
+            number, _, name = key.partition("/")
+            parts[int(number)][1][name] = tensor
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"tensors of networks that are not listed ({error})", where=path) from None
+    return parts
+
+
+def _halves(weights: Mapping[str, Tensor], where: str | Path) -> dict[str, Tensor]:
+    halves = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+    for name, tensor in halves.items():
+        if not torch.isfinite(tensor).all():
+            raise DataError(f"{name} holds numbers that float16 cannot", where=where, expected="65504 at most, finite")
+    return halves
