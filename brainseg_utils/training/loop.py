@@ -83,6 +83,10 @@ class Loop:
         self.forecast = check_fit(recipe, network, sources, self.accelerator.num_processes, self.half)
         self.before = memory.used(self.device)
         memory.check(self.forecast, self.device, recipe.budget.batch, self.engine.accumulate)
+        if self.engine.start:
+            checkpoints.start_from(self.engine.start, network)
+        if self.device.type == "cpu":
+            device.keep_memory()
         device.layout(network, NETWORKS[recipe.network.name].dimensions, self.engine.channels_last)
         self.network, self.optimiser = self.accelerator.prepare(network, make_optimiser(recipe, network))
         self.plain = self.accelerator.unwrap_model(self.network)  # without the wrapper for several devices

@@ -91,6 +91,7 @@ class Engine:
         keep: policies, "best_dice", "best_loss", "last"; the first decides `weights.safetensors`.
         keep_every: also keep the weights of every k-th epoch; 0: none.
         workers: processes that prepare batches; 0: the training process itself.
+        start: weights file to begin with, instead of random weights; the optimiser begins anew.
     """
 
     precision: str = "auto"
@@ -102,6 +103,7 @@ class Engine:
     keep: tuple[str, ...] = ("best_dice",)
     keep_every: int = 0
     workers: int = 0
+    start: str = ""
 
 
 @dataclass(frozen=True)

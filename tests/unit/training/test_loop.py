@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from brainseg_utils.errors import BrainsegError, SettingError
+from brainseg_utils.errors import BrainsegError, DataError, SettingError
 from brainseg_utils.training import losses
 from brainseg_utils.training.data import Sources
 from brainseg_utils.training.loop import Loop, fit
@@ -173,6 +173,18 @@ def test_patience_stops_and_every_kth_epoch_is_kept(little, sources, tmp_path):
     assert len(run.history()) == 3
     assert run.metrics["stopped_early"]
     assert [p.name for p in sorted(run.path.glob("epoch-*"))] == ["epoch-0002.safetensors"]
+
+
+def test_a_run_may_begin_with_the_weights_of_another(little, sources, tmp_path):
+    first = trained(little(**PLAIN, budget__steps=3), sources(), tmp_path / "first")
+    file = str(first.path / "weights.safetensors")
+    still = little(**{**PLAIN, "optimiser__rate": 1e-12}, engine__start=file, budget__steps=1)
+    second = trained(still, sources(), tmp_path / "second")
+    for name, value in weights(second).items():
+        assert torch.allclose(value, weights(first)[name], atol=1e-8), name
+    other = little(**{**PLAIN, "network__width": 8}, engine__start=file, budget__steps=1)
+    with pytest.raises(DataError, match="another network"):
+        trained(other, sources(), tmp_path / "third")
 
 
 def test_an_epoch_is_one_pass_unless_said_otherwise(little, sources, tmp_path):

@@ -131,7 +131,7 @@ def test_a_real_kill_is_survived(little, sources, tmp_path):
 
 
 def test_the_time_budget_of_the_first_start_holds(little, blobs, sources, tmp_path):
-    recipe = little(budget__seconds=0.6)
+    recipe = little(budget__seconds=60.0)
     with pytest.raises(Killed):
         fit(recipe, sources(blobs(fault=killed_at(8))), Run.begin(tmp_path / "run", recipe))
     run = Run(tmp_path / "run")
