@@ -43,8 +43,14 @@ class Matched:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Every visible file below a folder, sorted."""
-    for folder, directories, files in os.walk(root):
+    """Every visible file below a folder, sorted; links are followed, each folder once."""
+    seen: set[str] = set()
+    for folder, directories, files in os.walk(root, followlinks=True):
+        here = os.path.realpath(folder)
+        if here in seen:
+            directories.clear()
+            continue
+        seen.add(here)
         directories[:] = sorted(d for d in directories if not d.startswith("."))
         yield from (Path(folder) / name for name in sorted(files) if not name.startswith("."))
 

@@ -247,6 +247,21 @@ def test_lgg_slices_are_stacked_in_numeric_order_and_scored_in_pixels(tmp_path):
     assert (units["hd95"], units["assd"], units["volume_truth"]) == ("px", "px", "px")
 
 
+def test_folders_that_are_links_are_followed_each_once(tmp_path):
+    patients = [f"TCGA_XX_000{k}_20000101" for k in range(2)]
+    for patient in patients:
+        slices(tmp_path / "all", patient, range(1, 5))
+        (tmp_path / "chosen").mkdir(exist_ok=True)
+        (tmp_path / "chosen" / patient).symlink_to(tmp_path / "all" / patient)
+    (tmp_path / "all" / patients[0] / "up").symlink_to(tmp_path / "all")  # a circle
+    found = evaluate(tmp_path / "chosen", tmp_path / "all", "lgg", workers=1)
+    assert found.exit_code == 0 and found.rows["case"].unique().tolist() == patients
+    truth, prediction = cohort(tmp_path / "volumes", IDS[:2])
+    (tmp_path / "linked").symlink_to(truth)
+    (truth / "again").symlink_to(truth)
+    assert evaluate(tmp_path / "linked", prediction, "brats2023", workers=1).rows["case"].nunique() == 2
+
+
 def test_lgg_patients_with_missing_slices_are_named_and_without_any_are_missing(tmp_path):
     patients = [f"TCGA_XX_000{k}_20000101" for k in range(3)]
     for k, patient in enumerate(patients):
