@@ -16,6 +16,7 @@ from monai.transforms import MapTransform, RandFlipd, RandomizableTransform
 
 from brainseg_utils.errors import unknown
 from brainseg_utils.pipeline import arrays, augment
+from brainseg_utils.pipeline.spacing import ToSpacingd
 from brainseg_utils.pipeline.transforms import KEYS, CropBoxd, Imaged, Item, Step, brain_box, like
 
 PERCENTILES = (0.5, 99.5)
@@ -195,7 +196,11 @@ def _drop(rng: np.random.RandomState, channels: int) -> tuple:
 
 
 def course(
-    size: Sequence[int] = (128, 128, 128), normalise: str = "zscore", foreground: float = 0.5
+    size: Sequence[int] = (128, 128, 128),
+    normalise: str = "zscore",
+    foreground: float = 0.5,
+    spacing: float = 0.0,
+    drop: float = 0.1,
 ) -> tuple[Step, ...]:
     """The course's pipeline.
 
@@ -203,9 +208,11 @@ def course(
         size: of the patch.
         normalise: "zscore", or "median" (median and p10-p90 spread: worth .02 Dice on LGG).
         foreground: share of the patches that must hold tumour.
+        spacing: voxel size in mm that scans are averaged to; 0: their own.
+        drop: probability that a modality is dropped.
 
     Raises:
-        SettingError: an unknown normalisation.
+        SettingError: an unknown normalisation, or a negative spacing.
     """
     if normalise not in NORMALISATIONS:
         raise unknown("normalisation", normalise, NORMALISATIONS)
@@ -217,7 +224,9 @@ def course(
         "median": (Step("median and p10-p90 over the brain", "fixed", Imaged(median)),),
     }[normalise]
     side = "x".join(map(str, size))
+    coarse = (Step(f"voxels of {spacing:g} mm", "fixed", ToSpacingd(spacing)),) if spacing else ()
     return (
+        *coarse,
         *scale,
         Step("crop to the brain", "fixed", CropBoxd(brain_box)),
         Step(f"patch {side}, {foreground:.0%} with tumour", "patch", RandPatchd(size, foreground)),
@@ -228,7 +237,7 @@ def course(
         Step("bias field", "random", RandImaged(augment.bias_field, _bias, 0.3)),
         Step("blur", "random", RandImaged(augment.blur, _blur, 0.15)),
         Step("noise", "random", RandImaged(augment.noise, _noise, 0.3)),
-        Step("drop a modality", "random", RandImaged(augment.drop, _drop, 0.1)),
+        Step("drop a modality", "random", RandImaged(augment.drop, _drop, drop)),
     )
 
 

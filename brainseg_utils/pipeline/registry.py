@@ -113,6 +113,18 @@ def live_part(report: str, **settings: Any) -> Compose:
     return _Compose([s.transform for s in stages[_first_random(stages) :] if s.kind not in ("patch", "flip")])
 
 
+def late_part(report: str, **settings: Any) -> Compose:
+    """The fixed stages after the first random one: what validation still has to do with a cached case."""
+    stages = steps(report, **settings)
+    return _Compose([step.transform for step in stages[_first_random(stages) :] if step.kind == "fixed"])
+
+
+def flip_axes(report: str, **settings: Any) -> tuple[int, ...]:
+    """The axes that `loaders.Patches` flips while it reads; a report whose flips come later has none here."""
+    stages = [step for step in steps(report, **settings) if step.kind == "flip"]
+    return tuple("XYZ".index(step.name.split()[1][0]) for step in stages)
+
+
 def _first_random(stages: tuple[Step, ...]) -> int:
     return next((n for n, step in enumerate(stages) if step.kind != "fixed"), len(stages))
 
