@@ -25,7 +25,8 @@ from brainseg_utils.files import write_text
 MAX_BYTES = 700_000  # a committed notebook, pictures included
 CELL_SECONDS = 1800  # a cell that takes longer hangs
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PROGRESS_LINE = re.compile(r"^.+: \d+/\d+ \(\d+ s\)$")  # as `progress.track` prints where nobody watches
+# As `progress.track` and a training run print where nobody watches.
+PROGRESS_LINE = re.compile(r"^.+: \d+/\d+ \(\d+ s\)$|^\w+ step \d+/\d+, .+ left: .+$")
 EMBEDDED = re.compile(r"base64,[A-Za-z0-9+/=\s]+")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 MACHINE_PATH = re.compile(r"(?<![\w.~/-])(?:/(?:home|root|work|tmp|Users|private|mnt|opt)/[\w.-]+|[A-Z]:\\\\?\w+)")

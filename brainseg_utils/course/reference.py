@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainseg_utils.course.checkout import find_root
+from brainseg_utils.errors import DataError
 from brainseg_utils.files import write_json
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 TIMES = Path("data", "reference", "course_times.json")
+RUNS = Path("data", "reference", "runs")
+FACTS = ("command", "seed", "device")  # that every record names, beside the time
 UNKNOWN_TIME = "not recorded yet"
 TIME_TEXT = re.compile(rf"(\d+ (?:s|min) on \d+ cores?|{UNKNOWN_TIME})")
 
@@ -37,3 +45,85 @@ def time_text(notebook: str, profile: str, root: str | Path | None = None) -> st
     seconds = figures["seconds"]
     text = f"{max(5, 5 * round(seconds / 5))} s" if seconds < 90 else f"{round(seconds / 60)} min"
     return f"{text} on {figures['cores']} core{'s' if figures['cores'] != 1 else ''}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One recorded run: a folder of `data/reference/runs`.
+
+    Attributes:
+        name: of the folder.
+        history: one row an epoch (`training.run.Run.history`); None for a record of scores alone.
+        metrics: the outcome; empty where the record has none.
+        environment: where and how it was made; names command, seed and device.
+        scores: one row a patient, where the record has them.
+        summary: means and intervals of those scores, where the record has them.
+    """
+
+    name: str
+    history: pd.DataFrame | None
+    metrics: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    scores: pd.DataFrame | None
+    summary: Mapping[str, Any]
+
+    @property
+    def made(self) -> str:
+        """How it was made, in a line."""
+        facts = self.environment
+        return f"`{facts['command']}`, seed {facts['seed']}, {facts['device']}, {_time(facts)}"
+
+
+def reference_runs(root: str | Path | None = None) -> dict[str, Reference]:
+    """The recorded runs that there are, by name; longer ones than a notebook can make.
+
+    Args:
+        root: of the checkout; default: the one that this package lies in.
+
+    Raises:
+        DataError: a record that does not name its command, seed, device and time, or is damaged.
+
+    Example:
+        >>> isinstance(reference_runs(), dict)
+        True
+    """
+    folder = find_root(root) / RUNS
+    found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    return {path.name: _reference(path) for path in found}
+
+
+def _reference(path: Path) -> Reference:
+    from brainseg_utils.training.run import Run
+
+    run = Run(path)
+    try:
+        environment, metrics = run.environment, run.metrics
+        summary = path / "summary.json"
+        summarised = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+        history = run.history() if (path / "history.csv").is_file() else None
+        scores = _table(path / "scores.csv")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"damaged record ({error})", where=path, remedy="record the run anew") from None
+    missing = [fact for fact in FACTS if fact not in environment] + ([] if _time(environment) else ["time"])
+    if missing:
+        raise DataError(
+            f"a record without {', '.join(missing)}",
+            where=path / "environment.json",
+            expected=f"{', '.join(FACTS)} and time",
+            remedy="record the run anew",
+        )
+    return Reference(path.name, history, metrics, environment, scores, summarised)
+
+
+def _time(facts: Mapping[str, Any]) -> str:
+    """How long it took, in words; "" where the record does not say."""
+    value = facts.get("time", facts.get("seconds"))
+    if isinstance(value, int | float):
+        return f"{value:.0f} s" if value < 90 else f"{value / 60:.0f} min"
+    return str(value or "")
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    import pandas as pd
+
+    return pd.read_csv(path) if path.is_file() else None

@@ -7,6 +7,7 @@ palette          one colour, pattern and line a tissue, all through the course
 figures, png     figures in notebooks with alt text, small enough to keep
 widget           the slice viewer: slider, mouse, keyboard
 volumes          three planes and 3D
+frames           a series of pictures with a slider, or played as a film
 metric_sliders   a mask that is moved, grown, split and blurred while its scores follow
 gallery          the worst cases of a cohort, for its report
 """

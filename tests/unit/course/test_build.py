@@ -21,6 +21,7 @@ def shown(**data):
 def test_progress_lines_widgets_and_addresses_are_taken_out():
     outputs = [
         stream("verify: 3/5 (2 s)\nverify: 5/5 (4 s)\n", "stderr"),
+        stream("r2_setr step 40/400, 1 min 8 s left: loss 0.8140, Dice 0.2100\n", "stderr"),
         shown(**{build.WIDGET: {"model_id": "a1"}, "text/plain": "IntSlider()"}),
         shown(**{"text/plain": "<Thing at 0x7f33aa00bb11>"}),
         stream("kept\n"),
