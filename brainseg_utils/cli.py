@@ -171,18 +171,28 @@ def train(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A folder of LGG slices.")],
-    out: Annotated[Path, typer.Option(help="Masks go here; patients that are there already are left alone.")],
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A case folder, a data set, or LGG slices.")],
+    out: Annotated[Path, typer.Option(help="Masks go here; cases that are there already are left alone.")],
     weights: Annotated[
         list[str] | None,
         typer.Option(help="A model's name, a run's folder or its weights; repeat to average. Default: the layout's."),
     ] = None,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write probabilities.")] = False,
+    layout: LayoutOption = None,
+    scheme: SchemeOption = None,
 ) -> None:
-    """Segment every patient of a folder into <patient>/<slice>_mask.tif. Resumes where it was interrupted."""
+    """Segment every case into OUT/<case>/, named and labelled as its data set does. Resumes where it was interrupted.
+
+    Cases that cannot be predicted are named, the rest are predicted: exit 2.
+    """
     from brainseg_utils.inference.predict import predict
 
-    print(f"{predict(source, out, weights or None, probabilities=probabilities)} in {out}")
+    done = predict(source, out, weights or None, probabilities=probabilities, layout=layout, scheme=scheme)
+    for kind, messages in (("note", done.notices), ("not predicted", done.faults)):
+        for message in messages:
+            print(f"{kind}: {message}", file=sys.stderr)
+    print(f"{done} in {out}")
+    raise typer.Exit(WRONG_REQUEST if done.faults else 0)
 
 
 @app.command()

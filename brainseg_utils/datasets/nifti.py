@@ -101,6 +101,22 @@ def read(path: str | Path, max_bytes: int = MAX_BYTES) -> Nifti:
     return Nifti(data, _affine(header, path), header)
 
 
+def read_affine(path: str | Path) -> np.ndarray:
+    """The (4, 4) affine of a file, voxel index to RAS millimetres; the voxels are not read.
+
+    Raises:
+        NiftiError: absent, damaged or not a NIfTI file.
+    """
+    path = Path(path)
+    try:
+        with _open(path) as stream:
+            return _affine(_read_header(stream, path), path)
+    except OSError as error:
+        raise NiftiError(f"cannot be opened ({error.strerror})", kind="unreadable file", where=path) from None
+    except (EOFError, zlib.error) as error:
+        raise _damaged(path, f"damaged gzip data ({error})", "damaged gzip") from None
+
+
 def scaling(header: nib.Nifti1Header) -> tuple[float, float]:
     """Slope and intercept that turn stored numbers into intensities; (1, 0) where the header announces none."""
     slope, intercept = header.get_slope_inter()

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from brainseg_utils.errors import DataError, SettingError, unknown
 from brainseg_utils.inference.postprocess import SHARE, THRESHOLD
+from brainseg_utils.inference.regions import Rules, rules
 from brainseg_utils.training.checkpoints import FORMAT, Trained, assemble, read_weights, write_weights
 
 SEVERAL = "brainseg ensemble 1"
+SLICE_CLASS = "tumour"  # what networks of slices segment
 MEMBERS, SETTINGS = "members", "predict"  # entries of the metadata
 
 Part = tuple[dict[str, Any], dict[str, Tensor]]
@@ -28,7 +30,7 @@ Part = tuple[dict[str, Any], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How masks are made with some weights.
+    """How masks of slices are made with some weights; of volumes: `regions.Rules`.
 
     Attributes:
         threshold: a pixel with this probability or more is tumour.
@@ -41,7 +43,7 @@ class Settings:
     flips: bool = True
 
 
-def join(files: Sequence[str | Path], out: str | Path, settings: Settings | None = None) -> Path:
+def join(files: Sequence[str | Path], out: str | Path, settings: Settings | Rules | None = None) -> Path:
     """Writes the networks of some weights files into one, in float16.
 
     Args:
@@ -79,14 +81,17 @@ def read(path: str | Path) -> list[Trained]:
     return [assemble(about, weights, path) for about, weights in _parts(path)]
 
 
-def read_settings(path: str | Path) -> Settings:
-    """How a file's networks are meant to be used; the defaults where it says nothing.
+def read_settings(path: str | Path) -> Settings | Rules:
+    """How a file's networks are meant to be used; the defaults where it says nothing: `Rules` where they see volumes.
 
     Raises:
         DataError: not a weights file of this package.
         SettingError: a setting that this version of the package does not know.
     """
-    stored = read_weights(path)[0].get(SETTINGS, {})
+    about = read_weights(path)[0]
+    stored = about.get(SETTINGS, {})
+    if SLICE_CLASS not in about.get(MEMBERS, [about])[0]["classes"]:
+        return rules(stored, str(path))
     known = [field.name for field in fields(Settings)]
     for name in stored:
         if name not in known:

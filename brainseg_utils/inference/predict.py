@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from brainseg_utils.datasets.cases import SliceCase
+from brainseg_utils.datasets.cases import Case, SliceCase
 from brainseg_utils.datasets.find import find_cases
-from brainseg_utils.errors import SettingError
-from brainseg_utils.files import atomic, sha256, write_json
-from brainseg_utils.inference.postprocess import keep_heavy
+from brainseg_utils.errors import BrainsegError, SettingError
+from brainseg_utils.files import sha256, write_json
 from brainseg_utils.inference.weights import find
 from brainseg_utils.progress import track
 
 if TYPE_CHECKING:
     from brainseg_utils.inference.ensemble import Settings
+    from brainseg_utils.inference.regions import Rules
+    from brainseg_utils.inference.slices import SliceWriter
+    from brainseg_utils.inference.volumes import VolumePredictor
 
 RECORD = "prediction.json"
 
@@ -31,14 +31,19 @@ class Predicted:
         out: the folder.
         made: cases that were predicted now.
         there: cases that were there already.
+        faults: cases that could not be predicted, one message each.
+        notices: what else the reader should know, one message each.
     """
 
     out: Path
     made: int
     there: int
+    faults: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.made} cases predicted, {self.there} were there"
+        failed = f", {len(self.faults)} could not be" if self.faults else ""
+        return f"{self.made} cases predicted, {self.there} were there{failed}"
 
 
 def predict(
@@ -47,66 +52,77 @@ def predict(
     weights: str | Path | Sequence[str | Path] | None = None,
     *,
     probabilities: bool = False,
-    settings: Settings | None = None,
+    settings: Settings | Rules | None = None,
+    layout: str | None = None,
+    scheme: str | None = None,
 ) -> Predicted:
-    """Predicts every LGG patient below a folder into `out/<patient>/<slice>_mask.tif`, 0 and 255.
+    """Predicts every case below a folder, one at a time, as the data set names its own segmentations.
 
-    A patient whose files are all there is left alone, so that an interrupted prediction goes on where it was.
+    `out/<case>/<case>_seg.nii.gz` (or `-seg`; msd: `<case>.nii.gz`) on the grid of the case's own files and in its
+    label values; LGG: `out/<patient>/<slice>_mask.tif`, 0 and 255. A case whose files are all there is left alone, so
+    that an interrupted prediction goes on where it was. One that cannot be predicted does not stop the others.
 
     Args:
-        source: a folder of LGG slices.
+        source: a case folder, or a data set's root.
         out: where the masks go.
         weights: a model's name, a run's folder or a weights file; several are averaged; none: the layout's own.
-        probabilities: also write `<slice>_probability.tif`, float32, before thresholding.
+        probabilities: also write probabilities, float32, before thresholding: one file a region, or a slice.
         settings: how masks are made; default: what the (first) weights file says.
+        layout, scheme: as `find_cases`.
 
     Raises:
-        DataError: no weights, no cases, or a damaged slice.
-        SettingError: not the LGG layout, or `out` holds predictions of other weights.
+        BrainsegError: no case could be predicted: the first one's error.
+        DataError: no weights, or no cases.
+        SettingError: weights of another kind of scans, or `out` holds predictions of other weights.
     """
     from brainseg_utils.inference import ensemble
-    from brainseg_utils.inference.slices import SlicePredictor
 
-    cases = find_cases(source)
-    slice_cases = [case for case in cases if isinstance(case, SliceCase)]
-    if len(slice_cases) < len(cases):
-        raise SettingError(f"layout {cases[0].layout}", where=source, expected="slices of the lgg layout")
-    out = Path(out)
-    if out.resolve() in (Path(source).resolve(), *(case.folder.parent.resolve() for case in slice_cases)):
+    out, cases = Path(out), find_cases(source, layout, scheme)
+    if out.resolve() in (Path(source).resolve(), *(case.folder.parent.resolve() for case in cases)):
         raise SettingError("the masks would take the place of the truth", where=out, expected="another folder")
     names = [weights] if weights is None or isinstance(weights, str | Path) else weights
     files = [find(name, cases[0].layout) for name in names or [None]]
     settings = settings or ensemble.read_settings(files[0])
+    writer = _writer(cases[0], files, settings)
     _claim(out, files, settings)
-    todo = [case for case in slice_cases if not all(path.is_file() for path in _targets(case, out, probabilities))]
-    if todo:
-        predictor = SlicePredictor([one for file in files for one in ensemble.read(file)], settings.flips)
-        for case in track(todo, "predict"):
-            _write(case, out, predictor(case), settings, probabilities)
-    return Predicted(out, len(todo), len(cases) - len(todo))
+    todo = [case for case in cases if not all(path.is_file() for path in writer.targets(case, out, probabilities))]
+    errors: list[BrainsegError] = []
+    notices: list[str] = []
+    for case in track(todo, "predict"):
+        try:
+            notices += writer.write(case, out, probabilities)
+        except BrainsegError as error:
+            errors.append(error)
+    if errors and len(errors) == len(cases):
+        raise errors[0]
+    made = len(todo) - len(errors)
+    return Predicted(out, made, len(cases) - len(todo), tuple(map(str, errors)), tuple(notices))
 
 
-def _targets(case: SliceCase, out: Path, probabilities: bool) -> list[Path]:
-    kinds = ("mask", "probability") if probabilities else ("mask",)
-    return [out / case.id / f"{path.stem}_{kind}.tif" for path in case.slice_paths for kind in kinds]
+def _writer(case: Case, files: Sequence[Path], settings: Settings | Rules) -> SliceWriter | VolumePredictor:
+    """What predicts cases of this kind."""
+    from brainseg_utils.inference import ensemble
+
+    trained = [one for file in files for one in ensemble.read(file)]
+    if isinstance(case, SliceCase) == isinstance(settings, ensemble.Settings):
+        if isinstance(settings, ensemble.Settings):
+            from brainseg_utils.inference.slices import SliceWriter
+
+            return SliceWriter(trained, settings)
+        from brainseg_utils.inference.volumes import VolumePredictor
+
+        return VolumePredictor(trained, settings)
+    found, wanted = ("volumes", "slices") if isinstance(case, SliceCase) else ("slices", "volumes")
+    raise SettingError(
+        f"weights of {found} for layout {case.layout}", where=files[0], expected=f"a network trained on {wanted}"
+    )
 
 
-def _write(case: SliceCase, out: Path, probability: np.ndarray, settings: Settings, probabilities: bool) -> None:
-    import tifffile
-
-    mask = keep_heavy(probability, settings.threshold, settings.share).astype(np.uint8) * 255
-    for path, plane, values in zip(case.slice_paths, mask, probability, strict=True):
-        wanted = {"mask": plane, "probability": values} if probabilities else {"mask": plane}
-        for kind, array in wanted.items():
-            with atomic(out / case.id / f"{path.stem}_{kind}.tif") as temporary:
-                tifffile.imwrite(temporary, array)
-
-
-def _claim(out: Path, files: Sequence[Path], settings: Settings) -> None:
+def _claim(out: Path, files: Sequence[Path], settings: Settings | Rules) -> None:
     """Notes whose predictions a folder holds, and refuses to mix two."""
     import json
 
-    wanted = {"sha256": [sha256(file) for file in files], "settings": asdict(settings)}
+    wanted = json.loads(json.dumps({"sha256": [sha256(file) for file in files], "settings": asdict(settings)}))
     record = out / RECORD
     if record.is_file():
         noted = json.loads(record.read_text(encoding="utf-8"))

@@ -1,15 +1,19 @@
-"""Probabilities for the slices of one LGG patient, of one network or the mean of several."""
+"""Masks for the slices of LGG patients, of one network or the mean of several."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from brainseg_utils.datasets.cases import Case
+from brainseg_utils.datasets.cases import Case, SliceCase
 from brainseg_utils.errors import SettingError
+from brainseg_utils.files import atomic
+from brainseg_utils.inference.ensemble import Settings
+from brainseg_utils.inference.postprocess import keep_heavy
 from brainseg_utils.models.registry import NETWORKS
 from brainseg_utils.pipeline.slices import SliceStream, Stack, read_stack
 from brainseg_utils.training import device as devices
@@ -69,3 +73,37 @@ class SlicePredictor:
                 probability = (probability + torch.sigmoid(logits[1].float()).flip(-1)) / 2
             planes.append(F.interpolate(probability, size=stack.shape, mode="bilinear", align_corners=False)[:, 0])
         return torch.cat(planes).cpu().numpy()
+
+
+class SliceWriter:
+    """Predicts LGG patients into `<patient>/<slice>_mask.tif`, 0 and 255.
+
+    Args:
+        trained: as `SlicePredictor`.
+        settings: how masks are made.
+    """
+
+    def __init__(self, trained: Sequence[Trained], settings: Settings) -> None:
+        self.predictor, self.settings = SlicePredictor(trained, settings.flips), settings
+
+    def targets(self, case: Case, out: Path, probabilities: bool) -> list[Path]:
+        """The files of a patient."""
+        assert isinstance(case, SliceCase)
+        kinds = ("mask", "probability") if probabilities else ("mask",)
+        return [out / case.id / f"{path.stem}_{kind}.tif" for path in case.slice_paths for kind in kinds]
+
+    def write(self, case: Case, out: Path, probabilities: bool) -> tuple[str, ...]:
+        """Predicts a patient and writes the files.
+
+        Raises:
+            DataError: a damaged slice.
+        """
+        import tifffile
+
+        probability = self.predictor(case)
+        mask = keep_heavy(probability, self.settings.threshold, self.settings.share).astype(np.uint8) * 255
+        planes = [p for pair in zip(mask, probability, strict=True) for p in pair] if probabilities else list(mask)
+        for path, plane in zip(self.targets(case, out, probabilities), planes, strict=True):
+            with atomic(path) as temporary:
+                tifffile.imwrite(temporary, plane)
+        return ()

@@ -1,7 +1,8 @@
-"""What a 3D network sees of a scan, the same in training and in inference: brain box, voxel size, normalisation.
+"""What a 3D network sees of a scan that is to be segmented: the fixed part of a pipeline, and the way back.
 
-Statistics are taken at the network's voxel size, over the brain. The background is 0 before and after, so a box may be
-widened by zeros as far as a network needs.
+The result is what `registry.preprocessing` gives a training case, but for where it is cut: the box here is that of the
+brain, always, since there is no truth to crop to (R1) and a convolution needs no fixed size. Where the background is 0
+before and after, the box may be widened by zeros as far as a network needs.
 """
 
 from __future__ import annotations
@@ -13,29 +14,78 @@ import numpy as np
 import torch
 
 from brainseg_utils.errors import DataError, unknown
-from brainseg_utils.pipeline import arrays, course
+from brainseg_utils.pipeline import arrays, course, reports
 from brainseg_utils.pipeline.regrid import Regrid, regrid
+from brainseg_utils.pipeline.spacing import coarse_image
 
 MARGIN_MM = 4.0  # of the box around the brain
+SIDE = (128, 128, 128)  # of R1 and R3, where a recipe says nothing
+
+
+def _r1(image: np.ndarray) -> np.ndarray:
+    clipped = arrays.clip_percentiles(image, *reports.R1_PERCENTILES, np.any(image > 0, axis=0))
+    return arrays.zscore(clipped, np.ones(image.shape[1:], bool))
+
 
 NORMALISERS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "zscore": lambda image: course.zscore(course.clip(image)),
     "median": course.median,
     "zscore_nonzero": arrays.zscore_nonzero,
     "min_max": arrays.min_max,
-    "none": lambda image: image,
+    "r1": _r1,
 }
 
 
-def normalise(image: np.ndarray, how: str) -> np.ndarray:
-    """Normalises (C, X, Y, Z) as `NORMALISERS` names it.
+@dataclass(frozen=True)
+class View:
+    """How a network sees scans.
+
+    Attributes:
+        how: key of `NORMALISERS`.
+        spacing: voxel size in mm; 0: the scan's own.
+        resize: voxels that every scan is stretched to, whatever its size; empty: it is not.
+        whole: the whole grid is stretched, not the brain's box.
+    """
+
+    how: str = "zscore"
+    spacing: float = 0.0
+    resize: tuple[int, ...] = ()
+    whole: bool = False
+
+
+def view(
+    pipeline: str = "course",
+    spacing: float = 0.0,
+    normalisation: str = "zscore",
+    size: Sequence[int] = SIDE,
+    **others: object,
+) -> View:
+    """The view that the options of a 3D recipe's `[data]` table mean (`training.volumes`).
+
+    Args:
+        pipeline: key of `registry.PIPELINES`.
+        spacing: mm (course, r4).
+        normalisation: "zscore" or "median" (course).
+        size: of the grid that whole scans are resized to (r1, r3).
+        **others: options that matter in training alone.
 
     Raises:
-        SettingError: no such normalisation.
+        SettingError: no such pipeline for volumes.
+
+    Example:
+        >>> view(spacing=2, normalisation="median", foreground=0.5)
+        View(how='median', spacing=2, resize=(), whole=False)
     """
-    if how not in NORMALISERS:
-        raise unknown("normalisation", how, NORMALISERS)
-    return NORMALISERS[how](image)
+    views = {
+        "course": View(normalisation, spacing),
+        "r0": View("zscore_nonzero"),
+        "r1": View("r1", resize=tuple(size)),
+        "r3": View("min_max", resize=tuple(size), whole=True),
+        "r4": View("zscore_nonzero", spacing or 1.0),
+    }
+    if pipeline not in views:
+        raise unknown("pipeline", pipeline, views)
+    return views[pipeline]
 
 
 @dataclass(frozen=True)
@@ -57,32 +107,43 @@ class Prepared:
         return self.grid.up(probability)
 
 
-def prepare(image: np.ndarray, spacing: Sequence[float], target: float = 0.0, how: str = "zscore") -> Prepared:
-    """Crops a scan to its brain, brings it to a voxel size and normalises it.
+def prepare(image: np.ndarray, spacing: Sequence[float], seen: View, where: str = "") -> Prepared:
+    """Crops a scan to its brain, brings it to the network's grid and normalises it, in the pipeline's order.
 
     Args:
         image: (C, X, Y, Z) intensities in RAS, background 0; a channel that is 0 everywhere stays 0.
         spacing: voxel size in mm.
-        target: voxel size of the network in mm; 0: the scan's own.
-        how: key of `NORMALISERS`.
+        seen: what the network was trained on.
+        where: the case, for the message.
 
     Raises:
         DataError: nothing but 0.
-        SettingError: no such normalisation.
 
     Example:
         >>> scan = np.zeros((1, 20, 20, 20), np.float32); scan[:, 6:14, 6:14, 6:14] = 5
-        >>> made = prepare(scan, (1, 1, 1), target=2)
+        >>> made = prepare(scan, (1, 1, 1), View(spacing=2))
         >>> made.box.start, made.box.shape, tuple(made.image.shape)
         ((2, 2, 2), (16, 16, 16), (1, 8, 8, 8))
     """
     brain = arrays.brain_mask(image)
     if not brain.any():
-        raise DataError("an image of zeros", expected="a skull-stripped scan", remedy="check the files of the case")
-    box = brain_box(brain, spacing, regrid(brain.shape, spacing, target).blocks)
-    grid = regrid(box.shape, spacing, target)
-    part = grid.down(torch.from_numpy(np.ascontiguousarray(box.crop(image))))
-    return Prepared(torch.from_numpy(normalise(part.numpy(), how)), box, grid)
+        raise DataError(
+            "nothing but 0", where=where, expected="a skull-stripped scan", remedy="check the files of the case"
+        )
+    if seen.resize:
+        box = brain_box(np.ones_like(brain) if seen.whole else brain, spacing, (1, 1, 1))
+        grid = Regrid(box.shape, (1, 1, 1), seen.resize)  # type: ignore[arg-type]
+        return Prepared(grid.down(_tensor(box.crop(NORMALISERS[seen.how](image)))), box, grid)
+    box = brain_box(brain, spacing, regrid(brain.shape, spacing, seen.spacing).blocks)
+    grid = regrid(box.shape, spacing, seen.spacing)
+    part = _tensor(box.crop(image))
+    if grid.shape != grid.full:
+        part = coarse_image(part, grid)
+    return Prepared(torch.from_numpy(NORMALISERS[seen.how](part.numpy())), box, grid)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def brain_box(brain: np.ndarray, spacing: Sequence[float], blocks: Sequence[int]) -> arrays.Box:

@@ -1,0 +1,181 @@
+"""Labels for 3D cases, of one network or the mean of several, in the geometry and label scheme of the case's files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainseg_utils.datasets import nifti
+from brainseg_utils.datasets.cases import Case, Volume
+from brainseg_utils.datasets.layouts import MODALITIES, get_layout
+from brainseg_utils.errors import DataError, SettingError
+from brainseg_utils.inference.regions import Rules, label, region_names, to_regions
+from brainseg_utils.inference.windows import Runner
+from brainseg_utils.pipeline.arrays import Box, brain_mask
+from brainseg_utils.pipeline.prepare import Prepared, View, prepare, view
+from brainseg_utils.training import device as devices
+from brainseg_utils.training.checkpoints import Trained
+
+KINDS: Mapping[str, float] = {"volumes": 0.0, "phantoms": 2.0}
+"""Kinds of data that are volumes, and the voxel size (mm; 0: the scan's own) that each has where a recipe says none."""
+HEAD_ML = 2500.0  # no brain is as large; a scan with more than this has skull and skin
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """What the networks say of a case.
+
+    Attributes:
+        regions: names of the channels.
+        data: (R, *box.shape) float32, RAS, on the case's own voxels.
+        box: where that is in the case's RAS grid; outside it every probability is 0.
+        spacing: voxel size in mm.
+        notices: what the reader should know, one message each.
+    """
+
+    regions: tuple[str, ...]
+    data: np.ndarray
+    box: Box
+    spacing: tuple[float, float, float]
+    notices: tuple[str, ...] = ()
+
+
+class _Network:
+    """One trained network: what it sees, and where it runs."""
+
+    def __init__(self, trained: Trained) -> None:
+        recipe = trained.recipe
+        if recipe.data.name not in KINDS:
+            raise SettingError(f"weights of recipe {recipe.name}", expected="a network trained on volumes")
+        options = recipe.data.options
+        self.trained = trained
+        self.regions = region_names(trained.classes, trained.exclusive)
+        self.view = view(**{"spacing": KINDS[recipe.data.name], **options})
+        self.modalities = tuple(options.get("modalities", MODALITIES))
+        self.drops = options.get("dropout", 0.0) > 0
+        if len(self.modalities) != trained.in_channels:
+            raise SettingError(
+                f"weights for {trained.in_channels} images",
+                where=f"recipe {recipe.name}",
+                expected=", ".join(self.modalities),
+                remedy="name the modalities in the recipe's data.modalities",
+            )
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        half = devices.uses_bf16(recipe.engine.precision, device)
+        self._run = Runner(trained.network, device, half, recipe.engine.channels_last)
+
+    def __call__(self, image: Tensor, flips: Sequence[int]) -> Tensor:
+        """Region probabilities (R, X, Y, Z) of an image (C, X, Y, Z), the mean over its mirror images."""
+        turns = [axes for n in range(len(flips) + 1) for axes in combinations([1 + axis for axis in flips], n)]
+        total: Tensor | None = None
+        for axes in turns:
+            logits = self._run(image.flip(axes)).flip(axes)
+            part = torch.softmax(logits, 0)[1:] if self.trained.exclusive else torch.sigmoid(logits)
+            total = part if total is None else total.add_(part)
+        assert total is not None
+        return to_regions(total / len(turns), self.trained.classes, self.trained.exclusive)
+
+
+class VolumePredictor:
+    """Networks that were trained on volumes, ready to predict.
+
+    Args:
+        trained: one or more; their probabilities are averaged.
+        rules: how labels are made of them.
+
+    Raises:
+        SettingError: none, networks of different regions, or one that was not trained on volumes.
+    """
+
+    def __init__(self, trained: Sequence[Trained], rules: Rules | None = None) -> None:
+        if not trained:
+            raise SettingError("no weights", expected="one file or more")
+        self.rules = rules or Rules()
+        self._networks = [_Network(one) for one in trained]
+        kinds = {(one.regions, one.trained.exclusive) for one in self._networks}
+        if len(kinds) > 1:
+            found = " and ".join(sorted("/".join(regions) for regions, _ in kinds))
+            raise SettingError(f"networks of {found}", expected="networks that segment the same, in the same way")
+        self.regions, self.exclusive = kinds.pop()
+
+    def targets(self, case: Case, out: Path, probabilities: bool) -> list[Path]:
+        """The files of a case; the mask is the last that is written."""
+        layout, folder = get_layout(case.layout), out / case.id
+        mask = f"{case.id}.nii.gz" if case.layout == "msd" else layout.file_name(case.id, "seg")
+        between = layout.separator or "_"
+        regions = [name for name in self.regions if name in case.scheme.regions] if probabilities else []
+        return [*(folder / f"{case.id}{between}probability{between}{r}.nii.gz" for r in regions), folder / mask]
+
+    def write(self, case: Case, out: Path, probabilities: bool) -> tuple[str, ...]:
+        """Predicts a case, writes its files and returns what the reader should know.
+
+        Raises:
+            DataError: damaged, empty or missing files.
+            GeometryError: files of different grids.
+        """
+        made = self(case)
+        planes = dict(zip(made.regions, made.data, strict=True))
+        labels = label(planes, case.scheme, made.spacing, self.rules, self.exclusive)
+        affine = nifti.read_affine(next(iter(case.paths.values())))
+        arrays = [planes[name] for name in made.regions if name in case.scheme.regions] if probabilities else []
+        for path, array in zip(self.targets(case, out, probabilities), [*arrays, labels], strict=True):
+            nifti.write(path, nifti.from_ras(made.box.paste(array), affine), affine)
+        return made.notices
+
+    def __call__(self, case: Case) -> Probabilities:
+        """Probabilities of a case.
+
+        Raises:
+            DataError: damaged, empty or missing files.
+            GeometryError: files of different grids.
+        """
+        scan, channels, notices = self._read(case)
+        prepared: dict[tuple[View, tuple[str, ...]], Prepared] = {}
+        sums: dict[Box, np.ndarray] = {}
+        for one in self._networks:
+            key = (one.view, one.modalities)
+            if key not in prepared:
+                image = (
+                    scan.data if one.modalities == channels else scan.data[[channels.index(m) for m in one.modalities]]
+                )
+                prepared[key] = prepare(image, scan.spacing, one.view, case.id)
+            seen = prepared[key]
+            probability = seen.back(one(seen.image, self.rules.flips)).cpu().numpy()
+            sums[seen.box] = sums.get(seen.box, 0) + probability / len(self._networks)
+        if len(sums) == 1:
+            ((box, data),) = sums.items()
+        else:  # networks that cut the scan differently meet on its whole grid
+            full = scan.data.shape[1:]
+            box, data = Box((0, 0, 0), full, full), sum(b.paste(p) for b, p in sums.items())  # type: ignore[assignment]
+        return Probabilities(self.regions, data, box, scan.spacing, notices)
+
+    def _read(self, case: Case) -> tuple[Volume, tuple[str, ...], tuple[str, ...]]:
+        """The modalities that some network sees, in canonical order; those that the case has not are 0."""
+        wanted = [m for m in MODALITIES if any(m in one.modalities for one in self._networks)]
+        there = [m for m in wanted if m in case.paths]
+        missing = [m for m in wanted if m not in there]
+        if missing and (not there or not all(one.drops for one in self._networks)):
+            raise DataError(
+                f"no file for modality {', '.join(missing)}",
+                where=f"case {case.id}",
+                expected=", ".join(wanted),
+                remedy="use weights of a network that was trained to do without a modality",
+            )
+        scan = case.images(there)
+        notices = [f"case {case.id}: {m} is missing, the prediction does without it" for m in missing]
+        if not np.isfinite(scan.data).all():
+            raise DataError("intensities that are not finite", where=f"case {case.id}", remedy="mend the file")
+        head = float(np.count_nonzero(brain_mask(scan.data)) * scan.voxel_ml)
+        if head > HEAD_ML:
+            notices.append(f"case {case.id}: {head / 1000:.1f} l are not background, more than a brain: skull-strip it")
+        if missing:
+            whole = np.zeros((len(wanted), *scan.data.shape[1:]), np.float32)
+            whole[[wanted.index(m) for m in there]] = scan.data
+            scan = Volume(whole, scan.affine)
+        return scan, tuple(wanted), tuple(notices)
