@@ -5,11 +5,14 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brainseg_utils.errors import BrainsegError, SettingError
+from brainseg_utils.models.registry import count_parameters
 from brainseg_utils.training import recipe as recipes
+from brainseg_utils.training.checkpoints import build_network
 from brainseg_utils.training.recipe import load, names, parse
 from brainseg_utils.training.toml import to_toml
 
@@ -61,6 +64,17 @@ def test_the_reports_recipes_say_what_the_report_says():
         assert (r.optimiser.name, r.optimiser.options) == ("adam", {"rate": 1e-4})
         assert r.data.options["size"] == 128
         assert "budget.batch" in r.unstated
+
+
+@pytest.mark.parametrize("profile", recipes.PROFILES)
+def test_the_courses_setr_fits_its_slices_and_its_budget(profile):
+    recipe, unet = load("course_setr", profile), load("course_lgg", profile)
+    network = build_network(recipe, 9, 1).eval()
+    size = recipe.data.options["size"]
+    assert network.patch == 8
+    assert count_parameters(network) <= 8_000_000
+    assert network(torch.zeros(1, 9, size, size)).shape == (1, 1, size, size)
+    assert (recipe.data, recipe.loss, recipe.budget, recipe.split) == (unet.data, unet.loss, unet.budget, unet.split)
 
 
 def test_the_profile_overrides_size_and_takes_the_place_of_the_length():
