@@ -1,4 +1,4 @@
-"""A geometry without its air: the layers of the head's own voxels alone, ready to be rendered again and again.
+"""A geometry without its air: the layers of the head's own voxels alone, RAS, ready to be rendered again and again.
 
 Four tenths of a head's box are brain. A packed case keeps one row of voxels instead of a box, and beside it which of
 them the lesion or a small structure touches, so that `redraw` computes nothing where nothing is.
@@ -29,8 +29,8 @@ class Packed:
     """One case as rows of voxels.
 
     Attributes:
-        shape: of the head's box.
-        axes: of the box, head mm.
+        shape: of the head's box, turned to RAS as every case is when it is read.
+        axes: of the box, head mm, ascending.
         kept: flat index into the box of the brain and a rim around it (N,).
         brain: index into `kept` of the brain alone (M,).
         layers: name to its values at `kept`, uint8 or int8 as in `Geometry.layers` (N,).
@@ -81,10 +81,12 @@ def pack(case: Geometry) -> Packed:
         >>> len(packed.brain) == case.mask.sum(), len(packed.kept) < case.mask.size / 1.5
         (True, True)
     """
-    around = ndimage.binary_dilation(case.mask, iterations=RIM)
+    turn = tuple(slice(None, None, -1 if axis[0] > axis[-1] else 1) for axis in case.grid.axes)
+    mask, label = np.ascontiguousarray(case.mask[turn]), np.ascontiguousarray(case.label[turn])
+    around = ndimage.binary_dilation(mask, iterations=RIM)
     kept = np.flatnonzero(around).astype(np.int32)
     layers = {
-        name: np.ascontiguousarray(case.layers[name].reshape(-1)[kept])
+        name: np.ascontiguousarray(case.layers[name][turn]).reshape(-1)[kept]
         for name in (*FRACTIONS, *FIELDS, SHADING)
         if name in case.layers
     }
@@ -95,12 +97,11 @@ def pack(case: Geometry) -> Packed:
     small = np.zeros(len(kept), bool)
     for name in SMALL:
         small |= layers[name] > 0
-    brain = np.flatnonzero(case.mask.reshape(-1)[kept]).astype(np.int32)
-    label = np.ascontiguousarray(case.label)
+    brain = np.flatnonzero(mask.reshape(-1)[kept]).astype(np.int32)
     points = tuple(np.argwhere(label == n).astype(np.int16) for n in np.unique(label) if n)
     return Packed(
-        shape=tuple(case.mask.shape),  # type: ignore[arg-type]
-        axes=case.grid.axes,
+        shape=tuple(mask.shape),  # type: ignore[arg-type]
+        axes=tuple(axis[side] for axis, side in zip(case.grid.axes, turn, strict=True)),  # type: ignore[arg-type]
         kept=kept,
         brain=brain,
         layers=layers,

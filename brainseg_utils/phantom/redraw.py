@@ -191,7 +191,7 @@ def _scan(
     if rng.random() < s.bias_probability:
         field = local_field(rng, s.bias_knots, case.axes).reshape(-1)[case.kept]
         clean = clean * np.exp(np.float32(uniform(rng, s.bias_sd) * bias) * field)
-    image = np.full(case.shape, clean.mean(), np.float32)
+    image: Array = np.full(case.shape, clean.mean(), np.float32)
     image.reshape(-1)[case.kept] = clean
     width = uniform(rng, s.blur) + (uniform(rng, ROUGH_BLUR) if rough else 0.0)
     if case.spacing == 2:
@@ -201,7 +201,8 @@ def _scan(
         thickness = uniform(rng, s.slice_thickness) * uniform(rng, s.slice_factor) / case.spacing
         axis = AXIS_X if rng.random() < s.sagittal else AXIS_Z
         matrix = slice_matrix(image.shape[axis], thickness, s.slice_profile, rng.random())
-        image = image @ matrix.T if axis == AXIS_Z else (matrix @ image.reshape(len(image), -1)).reshape(image.shape)
+        flat = image @ matrix.T if axis == AXIS_Z else matrix @ image.reshape(len(image), -1)
+        image = flat.reshape(image.shape).astype(np.float32, copy=False)
     seen = image.reshape(-1)[case.kept[case.brain]]
     sd = uniform(rng, s.noise) * noise / (s.noise_divisor_2mm if case.spacing == 2 else 1)
     seen += np.float32(sd) * rng.standard_normal(len(seen), dtype=np.float32)

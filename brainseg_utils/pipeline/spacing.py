@@ -47,7 +47,7 @@ class ToSpacingd(MapTransform):
         plan = regrid(full, np.linalg.norm(affine[:3, :3], axis=0), self.size)
         if plan.shape == full:
             return item
-        moved = _affine(affine, plan)
+        moved = torch.as_tensor(_affine(affine, plan))
         item["image"] = MetaTensor(coarse_image(image.as_tensor(), plan), affine=moved)
         if "label" in item:
             numbers = np.asarray(item["label"])[0]
@@ -78,5 +78,3 @@ def _affine(affine: np.ndarray, plan: Regrid) -> np.ndarray:
     moved[:3, :3] = affine[:3, :3] * factor
     moved[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((factor - 1) / 2)
     return moved
-
-

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from brainseg_utils.datasets.cases import Case
 from brainseg_utils.errors import DataError, unknown
+from brainseg_utils.training.volumes import phantoms, volumes
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,8 @@ def slices(
     return Sources(samples, held_out, CHANNELS * (2 * context + 1), ("tumour",))
 
 
-KINDS: Mapping[str, Callable[..., Sources]] = {"slices": slices}
+KINDS: Mapping[str, Callable[..., Sources]] = {"slices": slices, "volumes": volumes, "phantoms": phantoms}
+MADE = ("phantoms",)  # kinds that make their own training samples: the folder's cases validate
 
 
 def check(name: str, options: Mapping[str, Any]) -> None:

@@ -69,7 +69,8 @@ class Division:
     Attributes:
         folds: of equal size, by patient; 0: fractions.
         fractions: of train and val.
-        validation: subset that validates ("fold0", "val"); "none": all train.
+        validation: subset that validates ("fold0", "val"); "none": all train; "all": all validate, where the data kind
+            makes its own training cases.
     """
 
     folds: int = 0

@@ -71,6 +71,8 @@ def train(
 
 def divide(recipe: Recipe, cases: list[Case]) -> Split:
     """The split that a recipe asks for, by patient."""
+    if recipe.split.validation == "all":  # the data kind makes its own training cases
+        return Split({"all": tuple(case.id for case in cases)}, recipe.seed)
     if recipe.split.folds:
         return splits.k_fold(cases, recipe.split.folds, recipe.seed)
     fractions = dict(zip(("train", "val", "test"), recipe.split.fractions, strict=False))

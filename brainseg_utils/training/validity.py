@@ -134,7 +134,18 @@ def _engine(recipe: Recipe, where: str) -> None:
 
 
 def _split(recipe: Recipe, where: str) -> None:
+    from brainseg_utils.training.data import MADE
+
     split, engine = recipe.split, recipe.engine
+    made = recipe.data.name in MADE
+    if made != (split.validation == "all") or (made and (split.folds or split.fractions)):
+        raise SettingError(
+            f'split.validation = "{split.validation}" with data {recipe.data.name}',
+            where=f"{where} [split]",
+            expected='"all", without folds and fractions: training cases are made' if made else "a subset, or none",
+        )
+    if made:
+        return
     if bool(split.folds) == bool(split.fractions):
         raise SettingError(
             "folds and fractions" if split.folds else "neither folds nor fractions",
