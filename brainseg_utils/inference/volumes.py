@@ -144,7 +144,7 @@ class VolumePredictor:
                 image = (
                     scan.data if one.modalities == channels else scan.data[[channels.index(m) for m in one.modalities]]
                 )
-                prepared[key] = prepare(image, scan.spacing, one.view, case.id)
+                prepared[key] = prepare(image, scan.spacing, one.view, f"case {case.id}")
             seen = prepared[key]
             probability = seen.back(one(seen.image, self.rules.flips)).cpu().numpy()
             sums[seen.box] = sums.get(seen.box, 0) + probability / len(self._networks)

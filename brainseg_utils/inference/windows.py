@@ -1,12 +1,12 @@
 """One pass over a volume where memory allows, else overlapping windows that are blended.
 
-How much memory a pass takes is counted beforehand: the network runs on PyTorch's "meta" device, where tensors have
-shapes and no content, and every tensor counts from when it is made to when it is given up.
+How much memory a pass takes is measured beforehand on a small cube, in which every tensor counts from when it is made
+to when it is given up, and grows with the number of voxels.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 
 from brainseg_utils.errors import BrainsegError
 from brainseg_utils.training import device as devices
@@ -27,54 +27,65 @@ SMALLEST = 64  # voxels along an axis of a window
 MULTIPLE = 16  # of a window's sides, where a network does not say what it needs
 
 
-class _Alive(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive, and the most that there were."""
+class _Alive:
+    """Counts the bytes of the tensors that go into a network's modules and come out of them, while they are alive.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Args:
+        network: watched from `__enter__` to `__exit__`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
         self.now = self.most = 0
         self._seen: set[int] = set()
+        self._hooks: list[RemovableHandle] = []
 
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        result = function(*arguments, **(options or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return result
+    def __enter__(self) -> _Alive:
+        for module in self.network.modules():
+            self._hooks.append(module.register_forward_pre_hook(lambda _, given: self._count(given)))
+            self._hooks.append(module.register_forward_hook(lambda _, given, out: self._count(out)))
+        return self
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        self.now += storage.nbytes()
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._gone, key, storage.nbytes())
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self, values: Any) -> None:
+        for tensor in tree_leaves(values):
+            if not isinstance(tensor, Tensor) or tensor.untyped_storage()._cdata in self._seen:
+                continue
+            storage = tensor.untyped_storage()
+            self._seen.add(storage._cdata)
+            self.now += storage.nbytes()
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
 
     def _gone(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.now -= size
 
 
-def peak(network: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes of the tensors that are alive at the fullest moment of one pass, in float32.
+def bytes_per_voxel(network: nn.Module, channels: int) -> float:
+    """Bytes of the tensors that are alive at the fullest moment of one pass in float32, a voxel of the image.
 
     Args:
-        network: on any device; it is not changed.
-        shape: (N, C, X, Y, Z).
+        network: in evaluation mode.
+        channels: of the image.
     """
-    twin = copy.deepcopy(network).to("meta").eval()
-    with torch.no_grad(), _Alive() as alive:
-        twin(torch.zeros(*shape, device="meta"))
-    return alive.most
+    side = 2 * _multiple(network)  # two voxels at the coarsest stage: a norm needs more than one
+    image = torch.zeros(1, channels, side, side, side, device=next(network.parameters()).device)
+    with torch.inference_mode(), _Alive(network) as alive:
+        network(image)
+    return alive.most / side**3
 
 
-def window(network: nn.Module, shape: Sequence[int], free: int) -> tuple[int, ...]:
+def window(voxel: float, shape: Sequence[int], multiple: int, free: float) -> tuple[int, ...]:
     """The largest window that fits into memory: the whole volume, or it with its longest sides halved again and again.
 
     Args:
-        network: as in `peak`.
-        shape: (C, X, Y, Z) of the volume, its sides multiples of what the network needs.
+        voxel: bytes that a voxel takes.
+        shape: X, Y, Z of the volume.
+        multiple: what a halved side is rounded up to.
         free: bytes.
 
     Returns:
@@ -82,10 +93,13 @@ def window(network: nn.Module, shape: Sequence[int], free: int) -> tuple[int, ..
 
     Raises:
         BrainsegError: not even the smallest window fits.
+
+    Example:
+        >>> window(1000, (144, 176, 144), 16, 10e9), window(1000, (144, 176, 144), 16, 5e9)
+        ((144, 176, 144), (144, 96, 144))
     """
-    multiple = int(getattr(network, "multiple", MULTIPLE))
-    size = list(shape[1:])
-    while (needed := peak(network, (1, shape[0], *size))) > SHARE * free:
+    size = list(shape)
+    while (needed := voxel * math.prod(size)) > SHARE * free:
         longest = max(range(3), key=lambda axis: size[axis])
         if size[longest] <= SMALLEST:
             raise BrainsegError(
@@ -95,6 +109,10 @@ def window(network: nn.Module, shape: Sequence[int], free: int) -> tuple[int, ..
             )
         size[longest] = max(SMALLEST, -(-size[longest] // (2 * multiple)) * multiple)
     return tuple(size)
+
+
+def _multiple(network: nn.Module) -> int:
+    return int(getattr(network, "multiple", MULTIPLE))
 
 
 class Runner:
@@ -110,8 +128,8 @@ class Runner:
     def __init__(self, network: nn.Module, device: torch.device, half: bool, channels_last: bool) -> None:
         self.network = devices.layout(network, 3, channels_last).to(device).eval()
         self.device, self.half, self.channels_last = device, half, channels_last
-        self.multiple = int(getattr(network, "multiple", MULTIPLE))
-        self._windows: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.multiple = _multiple(network)
+        self._voxel = 0.0
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
@@ -119,21 +137,23 @@ class Runner:
         size = image.shape[1:]
         pads = [side for n in reversed(size) for side in (0, -n % self.multiple)]
         whole = F.pad(image, pads)
-        shape = tuple(whole.shape)
-        if shape not in self._windows:
-            self._windows[shape] = window(self.network, shape, memory.available(self.device))
-        logits = self._whole(whole) if self._windows[shape] == shape[1:] else self._blended(whole)
+        size_of_window = self._window(whole)
+        logits = self._whole(whole) if size_of_window == whole.shape[1:] else self._blended(whole, size_of_window)
         return logits[(slice(None), *(slice(n) for n in size))]
+
+    def _window(self, image: Tensor) -> tuple[int, ...]:
+        self._voxel = self._voxel or bytes_per_voxel(self.network, len(image))
+        return window(self._voxel, image.shape[1:], self.multiple, memory.available(self.device))
 
     def _whole(self, image: Tensor) -> Tensor:
         return self._forward(image[None].to(self.device))[0]
 
-    def _blended(self, image: Tensor) -> Tensor:
+    def _blended(self, image: Tensor, size: tuple[int, ...]) -> Tensor:
         from monai.inferers.utils import sliding_window_inference
 
         return sliding_window_inference(
             image[None],
-            self._windows[tuple(image.shape)],
+            size,
             sw_batch_size=1,
             predictor=self._forward,
             overlap=OVERLAP,
