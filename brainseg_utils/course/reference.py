@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
 TIMES = Path("data", "reference", "course_times.json")
 RUNS = Path("data", "reference", "runs")
-KEPT = ("recipe.toml", "split.json", "history.csv", "metrics.json")  # of a run, beside environment.json
 FACTS = ("command", "seed", "device")  # that every record names, beside the time
 UNKNOWN_TIME = "not recorded yet"
 TIME_TEXT = re.compile(rf"(\d+ (?:s|min) on \d+ cores?|{UNKNOWN_TIME})")
@@ -93,46 +90,6 @@ def reference_runs(root: str | Path | None = None) -> dict[str, Reference]:
     folder = find_root(root) / RUNS
     found = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
     return {path.name: _reference(path) for path in found}
-
-
-def record_run(
-    run: str | Path, name: str, command: str, device: str | None = None, root: str | Path | None = None
-) -> Path:
-    """Keeps a finished run as the record `name`, without weights, checkpoints and events; replaces an older one.
-
-    Args:
-        run: its folder.
-        name: of the record.
-        command: the one that makes the run again.
-        device: in words; default: as the run noted it.
-        root: as `reference_runs`.
-
-    Returns:
-        The record's folder.
-
-    Raises:
-        DataError: the run is not finished.
-    """
-    from brainseg_utils.training.run import Run
-
-    made, target = Run(run), find_root(root) / RUNS / name
-    if not made.finished:
-        raise DataError("a run that is not finished", where=made.path, remedy="resume it first")
-    facts = made.environment
-    if facts["device"] == "cpu":
-        facts["device"] = f"CPU, {facts['threads']} thread{'s' if facts['threads'] != 1 else ''}"
-    told = {"command": command, "seed": made.recipe.seed, "device": device or facts["device"]}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=target.parent.parent) as temporary:
-        whole, before = Path(temporary, "new"), Path(temporary, "old")
-        whole.mkdir()
-        for file in KEPT:
-            shutil.copyfile(made.path / file, whole / file)
-        write_json(whole / "environment.json", {**facts, **told, "time": made.metrics["seconds"]})
-        if target.exists():
-            target.rename(before)
-        whole.rename(target)
-    return target
 
 
 def _reference(path: Path) -> Reference:

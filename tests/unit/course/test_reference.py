@@ -4,10 +4,8 @@ import json
 
 import pytest
 
-from brainseg_utils.course.reference import record_run, reference_runs
+from brainseg_utils.course.reference import reference_runs
 from brainseg_utils.errors import DataError
-from brainseg_utils.training.recipe import load
-from brainseg_utils.training.run import Run
 
 FACTS = {"command": "brainseg train r2_unet_dice", "seed": 0, "device": "cpu", "time": 754.0}
 
@@ -53,28 +51,6 @@ def test_a_record_that_does_not_say_how_it_was_made_is_refused(root, missing):
     write(root, "run", {key: value for key, value in FACTS.items() if key != missing})
     with pytest.raises(DataError, match=f"a record without {missing}"):
         reference_runs(root)
-
-
-def test_a_finished_run_becomes_a_record_and_replaces_the_one_before(root, tmp_path):
-    recipe = load("course_lgg", "quick", {"seed": 5})
-    run = Run.begin(tmp_path / "run", recipe)
-    run.note(device="cpu", threads=1)
-    run.write_history([{"epoch": 1, "step": 20, "train_loss": 0.5, "seconds": 7.5}])
-    (run.path / "split.json").write_text("{}")
-    run.checkpoints.mkdir()
-    run.weights.write_bytes(b"large")
-    with pytest.raises(DataError, match="not finished"):
-        record_run(run.path, "lgg", "make lgg", root=root)
-    run.write_metrics({"dice": 0.5, "seconds": 7.5})
-    for command in ("make lgg", "make lgg again"):
-        folder = record_run(run.path, "lgg", command, root=root)
-    names = {"recipe.toml", "split.json", "history.csv", "metrics.json", "environment.json"}
-    assert {path.name for path in folder.iterdir()} == names
-    assert [path.name for path in (root / "data" / "reference").iterdir()] == ["runs"]
-    assert reference_runs(root)["lgg"].made == "`make lgg again`, seed 5, CPU, 1 thread, 8 s"
-    assert Run(folder).recipe == recipe
-    record_run(run.path, "lgg", "make lgg", "one GPU", root=root)
-    assert reference_runs(root)["lgg"].environment["device"] == "one GPU"
 
 
 def test_a_damaged_record_is_refused(root):
