@@ -187,3 +187,14 @@ def test_sizeof_hdr_of_another_format(tmp_path):
     (tmp_path / "a.nii").write_bytes(bytes(content))
     with pytest.raises(nifti.NiftiError, match="not a NIfTI"):
         nifti.read(tmp_path / "a.nii")
+
+
+def test_the_affine_alone_is_that_of_the_whole_file(tmp_path):
+    affine = np.array([[0, -2.0, 0, 5], [-1.0, 0, 0, 7], [0, 0, 3.0, -9], [0, 0, 0, 1]])
+    path = nifti.write(tmp_path / "a.nii.gz", np.zeros((3, 4, 5), np.int16), affine)
+    assert np.array_equal(nifti.read_affine(path), nifti.read(path).affine)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(nifti.NiftiError):
+        nifti.read_affine(path)
+    with pytest.raises(nifti.NiftiError, match="cannot be opened"):
+        nifti.read_affine(tmp_path / "none.nii.gz")
