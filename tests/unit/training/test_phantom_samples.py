@@ -1,0 +1,227 @@
+"""Phantoms that are made while a network trains: the same for a number, new all the time, and like the scanner's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from brainseg_utils.errors import SettingError
+from brainseg_utils.phantom import redraw as redraw_room
+from brainseg_utils.phantom import scanner
+from brainseg_utils.phantom.contrast import draw_contrast
+from brainseg_utils.phantom.geometry import geometry
+from brainseg_utils.phantom.packed import pack
+from brainseg_utils.phantom.parameters import default
+from brainseg_utils.phantom.redraw import Look, blur, redraw
+from brainseg_utils.pipeline import course
+from brainseg_utils.seeds import stream
+from brainseg_utils.training.data import Sources
+from brainseg_utils.training.loop import fit
+from brainseg_utils.training.phantoms import Making, Phantoms, normalise
+from brainseg_utils.training.recipe import parse
+from brainseg_utils.training.run import Run
+
+SIZE = (32, 32, 32)
+KINDS = ("ring", "cavity_et", "healthy")
+LEAST = Making(difficulty="easy", pool=2, uses=4, patches=2)
+RECIPE = {
+    "name": "tiny",
+    "title": "tiny",
+    "data": {"name": "phantoms", "size": list(SIZE)},
+    "network": {"name": "resunet3d", "widths": [6, 8, 12]},
+    "loss": {"name": "dice_ce"},
+    "optimiser": {"name": "adamw", "rate": 1e-2, "decay": 0.0},
+    "schedule": {"name": "constant"},
+    "budget": {"batch": 2, "steps": 24, "epoch_steps": 4},
+    "split": {"validation": "all"},
+    "engine": {"precision": "fp32", "channels_last": False, "keep": ["last"]},
+}
+
+
+@pytest.fixture(scope="module")
+def geometries():
+    return [
+        geometry(3, n, kind=kind, treatment="post" if kind == "cavity_et" else "pre", difficulty="easy")
+        for n, kind in enumerate(KINDS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def packed(geometries):
+    return [pack(case) for case in geometries]
+
+
+@pytest.fixture
+def phantoms(packed):
+    """Makes samples whose geometries are the three of the fixture in turn, and which note what they made."""
+
+    def make(making=LEAST, **options):
+        heads = packed[: options.pop("heads", len(packed))]
+        samples = Phantoms(options.pop("size", SIZE), 0, making, **options)
+        samples.made = []
+
+        def made(index):
+            samples.made.append(index)
+            return heads[index % len(heads)]
+
+        samples.make = made
+        return samples
+
+    return make
+
+
+def test_a_sample_does_not_depend_on_who_draws_it_and_when(phantoms):
+    making = replace(LEAST, wild=0.3, rough=0.3, dropout=0.3, augment=0.5)
+    one, other = phantoms(making), phantoms(making)
+    before = [one.batch([n, n + 1]) for n in range(0, 24, 2)][-1]
+    later = other.batch([22, 23])
+    assert torch.equal(before["image"], later["image"])
+    assert torch.equal(before["label"], later["label"])
+    assert before["case"] == later["case"]
+
+
+def test_no_picture_is_seen_twice_and_old_heads_make_room(phantoms):
+    samples = phantoms(replace(LEAST, flips=(), augment=0.0))
+    for n in range(0, 40, 2):
+        samples.batch([n, n + 1])
+    draws = 40 // LEAST.patches
+    assert len(set(samples.made)) == len(samples.made)  # each geometry is made once
+    assert max(samples.made) >= draws // LEAST.uses - 1
+    assert len(samples.pool) <= LEAST.pool + 4
+    whole = phantoms(replace(LEAST, flips=(), augment=0.0, patches=1, foreground=0.0), size=(96, 96, 96))
+    pictures = whole.batch(range(8))
+    same = [(a, b) for a in range(8) for b in range(a) if pictures["case"][a] == pictures["case"][b]]
+    assert same
+    assert not any(torch.equal(pictures["image"][a], pictures["image"][b]) for a, b in same)
+    assert all(torch.equal(pictures["label"][a], pictures["label"][b]) for a, b in same)
+
+
+def test_a_real_geometry_is_made_from_seed_and_number_alone():
+    one, other = (Phantoms(SIZE, seed, LEAST).make(5) for seed in (1, 1))
+    assert np.array_equal(one.label, other.label)
+    assert all(np.array_equal(one.layers[name], other.layers[name]) for name in one.layers)
+
+
+def test_patches_hold_the_tumour_as_often_as_is_asked_for(phantoms):
+    samples = phantoms(
+        replace(LEAST, foreground=1.0, augment=0.0), regions=("NETC", "SNFH", "ET", "RC"), size=(16,) * 3
+    )
+    batch = samples.batch(range(48))
+    with_tumour = torch.tensor([int(name.split("-")[1]) % 3 != 2 for name in batch["case"]])
+    there = batch["label"].flatten(2).any(2)
+    assert there[with_tumour].any(1).all()
+    assert not there[~with_tumour].any()
+    assert there[with_tumour][:, 2].float().mean() > 0.4
+    assert there[:, 3].any()  # cavities of the case after treatment
+
+
+def test_modalities_are_chosen_and_lost(phantoms):
+    making = replace(LEAST, augment=0.0)
+    whole, part = phantoms(making).batch([5]), phantoms(making, modalities=("t2f", "t1n")).batch([5])
+    torch.testing.assert_close(part["image"][0], whole["image"][0, [3, 0]])
+    lost = phantoms(replace(making, dropout=0.5, foreground=0.0)).batch(range(40))["image"]
+    there = lost.flatten(2).abs().amax(2) > 0
+    assert 0.25 < (~there).any(1).float().mean() < 0.75
+    assert there.any(1).all()
+
+
+def test_classes_exclude_each_other(phantoms):
+    making = replace(LEAST, augment=0.0)
+    classes = phantoms(making, regions=("NETC", "SNFH", "ET", "RC"), exclusive=True).batch(range(6))["label"]
+    regions = phantoms(making, regions=("ET", "TC", "WT", "RC")).batch(range(6))["label"]
+    assert classes.shape[1] == 1
+    assert torch.equal(regions[:, 0], (classes[:, 0] == 3).byte())
+    assert torch.equal(regions[:, 2], ((classes[:, 0] > 0) & (classes[:, 0] < 4)).byte())
+    assert torch.equal(regions[:, 3], (classes[:, 0] == 4).byte())
+
+
+def test_the_picture_is_upright(geometries, packed):
+    """RAS, as every case that is read: what the geometry stores from left to right is turned."""
+    case, row = geometries[0], packed[0]
+    assert case.affine[0, 0] < 0 and case.affine[1, 1] < 0
+    assert np.array_equal(row.label, case.label[::-1, ::-1])
+    assert all(axis[0] < axis[-1] for axis in row.axes)
+
+
+def medians(values, label):
+    z = (values - values.mean()) / values.std()
+    return [np.median(z[label == value]) for value in (0, 1, 2, 3)]
+
+
+def test_a_redrawn_case_looks_like_a_scanned_one(geometries, packed, monkeypatch):
+    case, row = geometries[0], packed[0]
+    same = draw_contrast(default(), stream(0, "contrast"), case.facts, default().setting("easy"))
+    for room in (scanner, redraw_room):
+        monkeypatch.setattr(room, "draw_contrast", lambda *_: same)
+    scanned, redrawn = [], []
+    inside = row.label.reshape(-1)[row.kept[row.brain]]
+    for draw in range(5):
+        image = scanner.render(case, 0, draw)[:, case.mask].astype(np.float32)
+        scanned.append([medians(m, case.label[case.mask]) for m in image])
+        redrawn.append([medians(m, inside) for m in redraw(row, stream(0, "redraw", draw))])
+    assert np.abs(np.mean(scanned, 0) - np.mean(redrawn, 0)).max() < 0.15
+
+
+def test_wild_and_rough_draws_leave_the_scanners_range(packed):
+    row = packed[0]
+    inside = row.label.reshape(-1)[row.kept[row.brain]]
+    usual, wild = (
+        np.array([medians(redraw(row, stream(0, "wild", n), Look(wild=share))[1], inside) for n in range(8)])
+        for share in (0.0, 1.0)
+    )
+    assert (usual[:, 3] > usual[:, 1]).all()  # enhancing tumour is brighter than necrosis on T1 with contrast
+    assert not (wild[:, 3] > wild[:, 1]).all()
+    rough = redraw(row, stream(0, "rough"), Look(rough=1.0))
+    assert np.isfinite(rough).all() and not np.array_equal(rough, redraw(row, stream(0, "rough")))
+
+
+def test_blur_is_a_gaussian():
+    from scipy import ndimage
+
+    image = np.random.default_rng(0).normal(size=(12, 10, 14)).astype(np.float32)
+    for sd in (0.4, 0.9):
+        expected = ndimage.gaussian_filter(image, sd, mode="nearest", radius=max(1, round(3 * sd)))
+        assert np.allclose(blur(image, sd), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["zscore", "median"])
+def test_the_normalisation_is_that_of_a_scan(kind):
+    rng = np.random.default_rng(0)
+    values = rng.gamma(4, 20, (2, 40_000)).astype(np.float32)
+    tumour = rng.random(40_000) < 0.2
+    values[:, tumour] += 120
+    image = values.reshape(2, 200, 20, 10)
+    expected = course.zscore(course.clip(image)) if kind == "zscore" else course.median(image)
+    assert np.abs(normalise(values.copy(), tumour, 1.0, kind) - expected.reshape(2, -1)).max() < 0.15
+    without = normalise(values.copy(), tumour, 0.0, kind)[:, ~tumour]
+    assert abs(without.mean() - (0 if kind == "zscore" else without.mean())) < 0.05
+    assert without.mean() > normalise(values.copy(), tumour, 1.6, kind)[:, ~tumour].mean() + 0.3
+
+
+def test_a_network_learns_from_them(phantoms, tmp_path):
+    recipe = parse(RECIPE)
+    making = replace(LEAST, foreground=1.0, uses=100, augment=0.0, lesion_weight=(1.0, 1.0))
+    samples = phantoms(making, heads=1)
+    held_out = [samples.batch([10_000, 10_001])]
+    run = fit(recipe, Sources(samples, held_out, 4, ("ET", "TC", "WT")), Run.begin(tmp_path / "run", recipe))
+    history = run.history()
+    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+    assert history["val_loss"].iloc[-1] < 0.9 * history["val_loss"].iloc[0]
+    assert {"dice_ET", "dice_TC", "dice_WT"} <= set(history.columns)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"split.folds": 3, "split.validation": "fold0"}, "training cases are made"),
+        ({"split.folds": 3}, "training cases are made"),
+        ({"data.name": "volumes"}, "a subset"),
+        ({"data.uses": "often"}, "whole number"),
+    ],
+)
+def test_a_split_that_makes_no_sense_is_refused(changes, words):
+    with pytest.raises(SettingError, match=words):
+        parse(RECIPE, changes=changes)
