@@ -24,7 +24,10 @@ from brainseg_utils.training import memory
 SHARE = 0.6  # of the free memory that a pass may take; copies in another layout or precision come on top of the count
 OVERLAP = 0.5  # of neighbouring windows, along each axis
 SMALLEST = 64  # voxels along an axis of a window
-MULTIPLE = 16  # of a window's sides, where a network does not say what it needs
+MULTIPLE = 16  # of a window's sides
+LEAST = 34  # voxels along an axis that a network gets, two at a stage of X/32: instance norm fails on a single one
+PROBE = 64  # voxels along an axis of the cube on which memory is measured
+SURE = 16_000  # bytes a voxel that no network here takes: where there are as many, nothing is measured
 
 
 class _Alive:
@@ -72,20 +75,18 @@ def bytes_per_voxel(network: nn.Module, channels: int) -> float:
         network: in evaluation mode.
         channels: of the image.
     """
-    side = 2 * _multiple(network)  # two voxels at the coarsest stage: a norm needs more than one
-    image = torch.zeros(1, channels, side, side, side, device=next(network.parameters()).device)
+    image = torch.zeros(1, channels, PROBE, PROBE, PROBE, device=next(network.parameters()).device)
     with torch.inference_mode(), _Alive(network) as alive:
         network(image)
-    return alive.most / side**3
+    return alive.most / PROBE**3
 
 
-def window(voxel: float, shape: Sequence[int], multiple: int, free: float) -> tuple[int, ...]:
+def window(voxel: float, shape: Sequence[int], free: float) -> tuple[int, ...]:
     """The largest window that fits into memory: the whole volume, or it with its longest sides halved again and again.
 
     Args:
         voxel: bytes that a voxel takes.
         shape: X, Y, Z of the volume.
-        multiple: what a halved side is rounded up to.
         free: bytes.
 
     Returns:
@@ -95,7 +96,7 @@ def window(voxel: float, shape: Sequence[int], multiple: int, free: float) -> tu
         BrainsegError: not even the smallest window fits.
 
     Example:
-        >>> window(1000, (144, 176, 144), 16, 10e9), window(1000, (144, 176, 144), 16, 5e9)
+        >>> window(1000, (144, 176, 144), 10e9), window(1000, (144, 176, 144), 5e9)
         ((144, 176, 144), (144, 96, 144))
     """
     size = list(shape)
@@ -107,12 +108,8 @@ def window(voxel: float, shape: Sequence[int], multiple: int, free: float) -> tu
                 expected=f"{SHARE * free / memory.MIB:.0f} MiB at most",
                 remedy="close other programs, or use a smaller network",
             )
-        size[longest] = max(SMALLEST, -(-size[longest] // (2 * multiple)) * multiple)
+        size[longest] = max(SMALLEST, -(-size[longest] // (2 * MULTIPLE)) * MULTIPLE)
     return tuple(size)
-
-
-def _multiple(network: nn.Module) -> int:
-    return int(getattr(network, "multiple", MULTIPLE))
 
 
 class Runner:
@@ -128,22 +125,23 @@ class Runner:
     def __init__(self, network: nn.Module, device: torch.device, half: bool, channels_last: bool) -> None:
         self.network = devices.layout(network, 3, channels_last).to(device).eval()
         self.device, self.half, self.channels_last = device, half, channels_last
-        self.multiple = _multiple(network)
         self._voxel = 0.0
 
     @torch.inference_mode()
     def __call__(self, image: Tensor) -> Tensor:
-        """Logits (K, X, Y, Z) float32 on the device of an image (C, X, Y, Z), which is widened by background."""
-        size = image.shape[1:]
-        pads = [side for n in reversed(size) for side in (0, -n % self.multiple)]
-        whole = F.pad(image, pads)
-        size_of_window = self._window(whole)
-        logits = self._whole(whole) if size_of_window == whole.shape[1:] else self._blended(whole, size_of_window)
-        return logits[(slice(None), *(slice(n) for n in size))]
+        """Logits (K, X, Y, Z), float32 on the CPU or the device, of an image (C, X, Y, Z)."""
+        shape = image.shape[1:]
+        image = F.pad(image, [side for n in reversed(shape) for side in (0, max(0, LEAST - n))])
+        size = self._window(image)
+        logits = self._whole(image) if size == image.shape[1:] else self._blended(image, size)
+        return logits[(slice(None), *(slice(n) for n in shape))]
 
     def _window(self, image: Tensor) -> tuple[int, ...]:
+        free, shape = memory.available(self.device), tuple(image.shape[1:])
+        if math.prod(shape) * SURE <= SHARE * free:
+            return shape
         self._voxel = self._voxel or bytes_per_voxel(self.network, len(image))
-        return window(self._voxel, image.shape[1:], self.multiple, memory.available(self.device))
+        return window(self._voxel, shape, free)
 
     def _whole(self, image: Tensor) -> Tensor:
         return self._forward(image[None].to(self.device))[0]

@@ -1,8 +1,7 @@
 """What a 3D network sees of a scan that is to be segmented: the fixed part of a pipeline, and the way back.
 
 The result is what `registry.preprocessing` gives a training case, but for where it is cut: the box here is that of the
-brain, always, since there is no truth to crop to (R1) and a convolution needs no fixed size. Where the background is 0
-before and after, the box may be widened by zeros as far as a network needs.
+brain, always, since there is no truth to crop to (R1) and a convolution needs no fixed size.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from brainseg_utils.pipeline import arrays, course, reports
 from brainseg_utils.pipeline.regrid import Regrid, regrid
 from brainseg_utils.pipeline.spacing import coarse_image
 
-MARGIN_MM = 4.0  # of the box around the brain
 SIDE = (128, 128, 128)  # of R1 and R3, where a recipe says nothing
 
 
@@ -123,7 +121,7 @@ def prepare(image: np.ndarray, spacing: Sequence[float], seen: View, where: str 
         >>> scan = np.zeros((1, 20, 20, 20), np.float32); scan[:, 6:14, 6:14, 6:14] = 5
         >>> made = prepare(scan, (1, 1, 1), View(spacing=2))
         >>> made.box.start, made.box.shape, tuple(made.image.shape)
-        ((2, 2, 2), (16, 16, 16), (1, 8, 8, 8))
+        ((6, 6, 6), (8, 8, 8), (1, 4, 4, 4))
     """
     brain = arrays.brain_mask(image)
     if not brain.any():
@@ -131,10 +129,10 @@ def prepare(image: np.ndarray, spacing: Sequence[float], seen: View, where: str 
             "nothing but 0", where=where, expected="a skull-stripped scan", remedy="check the files of the case"
         )
     if seen.resize:
-        box = brain_box(np.ones_like(brain) if seen.whole else brain, spacing, (1, 1, 1))
+        box = arrays.bounding_box(np.ones_like(brain) if seen.whole else brain)
         grid = Regrid(box.shape, (1, 1, 1), seen.resize)  # type: ignore[arg-type]
         return Prepared(grid.down(_tensor(box.crop(NORMALISERS[seen.how](image)))), box, grid)
-    box = brain_box(brain, spacing, regrid(brain.shape, spacing, seen.spacing).blocks)
+    box = brain_box(brain, regrid(brain.shape, spacing, seen.spacing).blocks)
     grid = regrid(box.shape, spacing, seen.spacing)
     part = _tensor(box.crop(image))
     if grid.shape != grid.full:
@@ -146,16 +144,12 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
-def brain_box(brain: np.ndarray, spacing: Sequence[float], blocks: Sequence[int]) -> arrays.Box:
-    """The box around a mask and `MARGIN_MM`, on the borders of the grid's blocks as counted from its first voxel.
+def brain_box(brain: np.ndarray, blocks: Sequence[int]) -> arrays.Box:
+    """The box around a mask, on the borders of the grid's blocks as counted from its first voxel.
 
     Blocks that are averaged are then the same for every box of a scan.
     """
     tight = arrays.bounding_box(brain)
-    start, stop = [], []
-    for low, high, side, size, block in zip(tight.start, tight.stop, brain.shape, spacing, blocks, strict=True):
-        margin = round(MARGIN_MM / size)
-        start.append(max(0, low - margin) // block * block)
-        stop.append(min(side, -(-(high + margin) // block) * block))
-    shape = tuple(b - a for a, b in zip(start, stop, strict=True))
-    return arrays.Box(tuple(start), shape, tuple(brain.shape))
+    start = [low // block * block for low, block in zip(tight.start, blocks, strict=True)]
+    stop = [min(n, -(-high // block) * block) for high, n, block in zip(tight.stop, brain.shape, blocks, strict=True)]
+    return arrays.Box(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True)), tuple(brain.shape))

@@ -89,7 +89,7 @@ def test_a_network_of_2_mm_predicts_on_the_scans_own_grid(write_scan, reader, ma
             return super().forward(image)
 
     coarse = VolumePredictor([make_trained(Watched(level=0.8), spacing=2.0)])(case)
-    assert max(seen[-1]) <= 28  # of 50, 46, 40 voxels
+    assert seen == [(34, 34, 34)]  # 20 x 18 x 16 of 2 mm, widened
     assert coarse.data.shape[1:] == coarse.box.shape
     truth = case.label().data
     found = label(dict(zip(coarse.regions, coarse.data, strict=True)), case.scheme, coarse.spacing)
@@ -184,23 +184,13 @@ def test_a_scan_with_its_skull_is_a_notice(write_scan, reader, make_trained, tmp
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory, make_recipe, monkeypatch_module):
+def weights(tmp_path_factory, make_recipe):
     """Weights of a small 3D network, as a run writes them."""
-    from brainseg_utils.models import registry
-
-    entry = registry.Entry("monai.networks.nets.basic_unet", "BasicUNet", "test", 3)
-    monkeypatch_module.setattr(registry, "NETWORKS", {**registry.NETWORKS, "basic": entry})
-    recipe = make_recipe({"spacing": 2.0}, {"name": "basic", "spatial_dims": 3, "features": [4, 4, 4, 4, 4, 4]})
+    recipe = make_recipe({"spacing": 2.0}, {"name": "resunet3d", "widths": [4, 4, 4]})
     torch.manual_seed(0)
     network = build_network(recipe, 4, 3)
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     return save_weights(path, network.state_dict(), recipe, 4, ("ET", "TC", "WT"))
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
-    with pytest.MonkeyPatch.context() as patch:
-        yield patch
 
 
 def test_a_cohort_goes_on_where_it_was(write_scan, weights, tmp_path):

@@ -83,7 +83,7 @@ def test_blocks_are_the_same_for_every_box():
     for start in (7, 8):
         brain = np.zeros(image.shape[1:], bool)
         brain[start:20, start:20, start:20] = True
-        box = brain_box(brain, (1, 1, 1), plan.blocks)
+        box = brain_box(brain, plan.blocks)
         part = regrid(box.shape, (1, 1, 1), 2).down(torch.from_numpy(box.crop(image)))[0].numpy()
         first = [a // 2 for a in box.start]
         there = tuple(slice(a, a + n) for a, n in zip(first, part.shape, strict=True))
