@@ -26,12 +26,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-SIZE, SLICES, PATIENTS, BATCH, NEEDED = 128, 24, 4, 16, 3.0
+SLICES, PATIENTS, BATCH, NEEDED = 24, 4, 16, 3.0
+RECIPE, SIZE = "r2_unet_dice", 128
 ENGINES = {"engine": 1, "engine, parts of 8": 2}  # parts of a step
 PLAIN, CLAIM = "plain fp32", "engine, parts of 8"
 
 
-def patients() -> list:
+def patients(size: int = SIZE) -> list:
     """Random slices with a random mask: the time of a step does not depend on what they show."""
     import torch
 
@@ -41,13 +42,15 @@ def patients() -> list:
     stacks = []
     for number in range(PATIENTS):
         rng = stream(number, "benchmark")
-        image = torch.from_numpy(rng.standard_normal((SLICES, 3, SIZE, SIZE))).half()
-        mask = torch.from_numpy((rng.random((SLICES, 1, SIZE, SIZE)) < 0.03).astype("uint8"))
-        stacks.append(Stack(f"patient{number}", f"patient{number}", image, mask, (SIZE, SIZE)))
+        image = torch.from_numpy(rng.standard_normal((SLICES, 3, size, size))).half()
+        mask = torch.from_numpy((rng.random((SLICES, 1, size, size)) < 0.03).astype("uint8"))
+        stacks.append(Stack(f"patient{number}", f"patient{number}", image, mask, (size, size)))
     return stacks
 
 
-def plain_loop(stacks: list) -> Callable[[], object]:
+def plain_loop(
+    stacks: list, recipe: str = RECIPE, profile: str = "full", batch: int = BATCH, device: str = "cpu"
+) -> Callable[[], object]:
     """One step of the plain loop."""
     import torch
     from torch.utils.data import DataLoader, Dataset
@@ -66,18 +69,18 @@ def plain_loop(stacks: list) -> Callable[[], object]:
             stack, k = stacks[number // SLICES], number % SLICES
             return stack.image[k].float(), stack.mask[k].float()
 
-    network = build_network(load("r2_unet_dice"), 3, 1)
+    network = build_network(load(recipe, profile), 3, 1).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
     dice = losses.Dice()
 
     def forever() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while True:
-            yield from DataLoader(Plain(), batch_size=BATCH, shuffle=True, drop_last=True)
+            yield from DataLoader(Plain(), batch_size=batch, shuffle=True, drop_last=True)
 
     batches = forever()
 
     def step() -> None:
-        image, truth = next(batches)
+        image, truth = (tensor.to(device) for tensor in next(batches))
         optimiser.zero_grad()
         dice(network(image), truth).backward()
         optimiser.step()
@@ -85,18 +88,20 @@ def plain_loop(stacks: list) -> Callable[[], object]:
     return step
 
 
-def engine(stacks: list, folder: Path, parts: int) -> Callable[[], object]:
-    """One step of the engine."""
+def engine(
+    stacks: list, folder: Path, parts: int, recipe: str = RECIPE, profile: str = "full", batch: int = BATCH
+) -> Callable[[], object]:
+    """One step of the engine, on the device that it finds."""
     from brainseg_utils.pipeline.slices import Slices
     from brainseg_utils.training.data import Sources
     from brainseg_utils.training.loop import Loop
     from brainseg_utils.training.recipe import load
     from brainseg_utils.training.run import Run
 
-    changes = {"budget.steps": 10_000, "budget.batch": BATCH, "engine.accumulate": parts}
-    recipe = load("r2_unet_dice", changes=changes)
-    loop = Loop(recipe, Sources(Slices(stacks, balanced=False), None, 3, ("tumour",)), Run(folder))
-    batches = loop._batches(0, recipe.budget.steps)
+    changes = {"budget.steps": 10_000, "budget.batch": batch, "engine.accumulate": parts}
+    chosen = load(recipe, profile, changes)
+    loop = Loop(chosen, Sources(Slices(stacks, balanced=False), None, 3, ("tumour",)), Run(folder))
+    batches = loop._batches(0, chosen.budget.steps)
     return lambda: loop._step(next(batches))
 
 
