@@ -9,6 +9,7 @@ a scanner sees it, a fraction of a second, drawn anew as often as one likes).
     plan, eikonal, tumour                     what lesion, where; how it grows
     geometry                                  one case without its contrast
     contrast, scanner                         four modalities of it
+    packed, redraw                            the same for training: three times as quick, fresh at every draw
     lgg                                       the same as 2D colour slices
     cohort                                    a folder of cases, in parallel, with a record of what was drawn
 """
