@@ -2,6 +2,7 @@
 
 session      begin: seeds, no network, data, checks and questions of one notebook
 profiles     quick and full; how many processes
+threads      one or two for a live training, whichever is quicker
 offline      the guard that keeps a process off the network
 checks       exercise checks (their content: exercises/), quiz: questions (quizzes/)
 source       a jupytext source becomes a student and a solution notebook; build executes and writes them
