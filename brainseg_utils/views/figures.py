@@ -50,8 +50,8 @@ def mimebundle(picture: Figure | np.ndarray, alt: str) -> tuple[dict[str, Any], 
         raise SettingError(
             f"alt text {alt!r}", expected=f"{FEWEST_WORDS} words or more", remedy="say in a sentence what is to be seen"
         )
-    pixels = picture if isinstance(picture, np.ndarray) else _pixels(picture)
-    encoded = base64.b64encode(png.compact(pixels)).decode("ascii")
+    image = picture if isinstance(picture, np.ndarray) else pixels(picture)
+    encoded = base64.b64encode(png.compact(image)).decode("ascii")
     return {"image/png": encoded, "text/plain": alt}, {"image/png": {"alt": alt}}
 
 
@@ -150,7 +150,8 @@ def use_style() -> None:
     )
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def pixels(figure: Figure) -> np.ndarray:
+    """A matplotlib figure as it is shown, (H, W, 3) uint8, empty margins cut off; the figure is closed."""
     from io import BytesIO
 
     from matplotlib import pyplot
