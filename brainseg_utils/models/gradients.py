@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def gradient_norms(network: nn.Module, image: Tensor, loss: Callable[[Any], Tens
     for name, module in network.named_modules():
         weight = getattr(module, "weight", None)
         if isinstance(weight, nn.Parameter) and weight.ndim > 1:
-            hooks.append(module.register_forward_hook(lambda *_, n=name, w=weight: order.setdefault(n, w)))
+            hooks.append(module.register_forward_hook(partial(_note, order, name, weight)))
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
         with torch.enable_grad():
@@ -51,3 +52,8 @@ def gradient_norms(network: nn.Module, image: Tensor, loss: Callable[[Any], Tens
         name: 0.0 if gradient is None else float(gradient.norm() / weight.detach().norm())
         for (name, weight), gradient in zip(order.items(), gradients, strict=True)
     }
+
+
+def _note(order: dict[str, Tensor], name: str, weight: Tensor, *_: Any) -> None:
+    """A hook: this layer works now."""
+    order.setdefault(name, weight)
