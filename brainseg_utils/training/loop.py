@@ -24,7 +24,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from brainseg_utils.models.registry import NETWORKS, count_parameters
+from brainseg_utils.models.registry import NETWORKS, count_parameters, penalty
 from brainseg_utils.seeds import stream
 from brainseg_utils.training import batches, budget, checkpoints, device, losses, memory, schedules
 from brainseg_utils.training.data import Batch, Sources
@@ -142,7 +142,7 @@ class Loop:
                 truth = batch["label"].to(self.device, non_blocking=True)
                 with device.autocast(self.half, self.device):
                     outputs = self.network(image)
-                loss = losses.deep(self.loss, outputs, truth) / len(parts)
+                loss = (losses.deep(self.loss, outputs, truth) + penalty(self.plain)) / len(parts)
                 value = float(loss.detach())
                 must_be_finite(value, "loss", batch, state.step + 1, self.run)
                 self.accelerator.backward(loss)
