@@ -68,7 +68,7 @@ class _Network:
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         half = devices.uses_bf16(recipe.engine.precision, device)
-        self._run = Runner(trained.network, device, half, recipe.engine.channels_last)
+        self._run = Runner(trained.network, device, half)
 
     def __call__(self, image: Tensor, flips: Sequence[int]) -> Tensor:
         """Region probabilities (R, X, Y, Z) of an image (C, X, Y, Z), the mean over its mirror images."""

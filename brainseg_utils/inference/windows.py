@@ -115,16 +115,18 @@ def window(voxel: float, shape: Sequence[int], free: float) -> tuple[int, ...]:
 class Runner:
     """A network on its device that takes volumes of any size.
 
+    Weights and volumes are laid out channels last, whatever the training did: in bf16 the forward pass of the networks
+    here takes from a third less to no less time on a CPU, in float32 as long either way.
+
     Args:
         network: put on the device, in evaluation mode.
         device: where it runs.
         half: it computes in bf16.
-        channels_last: its weights are laid out so.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, half: bool, channels_last: bool) -> None:
-        self.network = devices.layout(network, 3, channels_last).to(device).eval()
-        self.device, self.half, self.channels_last = device, half, channels_last
+    def __init__(self, network: nn.Module, device: torch.device, half: bool) -> None:
+        self.network = devices.layout(network, 3, channels_last=True).to(device).eval()
+        self.device, self.half = device, half
         self._voxel = 0.0
 
     @torch.inference_mode()
@@ -161,8 +163,7 @@ class Runner:
         )[0]
 
     def _forward(self, batch: Tensor) -> Tensor:
-        if self.channels_last:
-            batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        batch = batch.contiguous(memory_format=torch.channels_last_3d)
         with devices.autocast(self.half, self.device):
             out = self.network(batch)
         return (out if isinstance(out, Tensor) else out[0]).float()

@@ -46,7 +46,7 @@ def test_windows_and_one_pass_agree(monkeypatch):
     image = torch.randn(2, 70, 40, 33)
     seen = []
     network.register_forward_hook(lambda module, given, out: seen.append(tuple(given[0].shape[2:])))
-    runner = Runner(network, CPU, False, False)
+    runner = Runner(network, CPU, False)
     whole = runner(image)
     assert whole.shape == (3, 70, 40, 33)
     assert seen == [(70, 40, 34)]  # widened by background where a network could not halve it
@@ -64,9 +64,9 @@ def test_a_network_that_sees_its_neighbours_is_blended(monkeypatch):
     torch.manual_seed(0)
     network = nn.Conv3d(2, 1, 5, padding=2)
     image = torch.randn(2, 64, 32, 32)
-    whole = Runner(network, CPU, False, False)(image)
+    whole = Runner(network, CPU, False)(image)
     little_memory(monkeypatch, network, 33 * 33 * 33)
-    blended = Runner(network, CPU, False, True)(image)
+    blended = Runner(network, CPU, False)(image)
     error = (blended - whole).abs()
     assert 0 < error.mean() < 0.05 * whole.std()  # the borders of windows, which count for little, differ
 
@@ -74,7 +74,7 @@ def test_a_network_that_sees_its_neighbours_is_blended(monkeypatch):
 def test_bf16_is_near():
     network = pointwise()
     image = torch.randn(2, 16, 16, 16)
-    a, b = (Runner(network, CPU, half, True)(image) for half in (False, True))
+    a, b = (Runner(network, CPU, half)(image) for half in (False, True))
     assert b.dtype == torch.float32
     assert 0 < (a - b).abs().max() < 0.05
 
@@ -85,4 +85,4 @@ def test_heads_for_training_are_left_out():
             return [image * 2, image]
 
     image = torch.randn(1, 16, 16, 16)
-    assert torch.equal(Runner(Deep(1, 1, 1), CPU, False, False)(image), image * 2)
+    assert torch.equal(Runner(Deep(1, 1, 1), CPU, False)(image), image * 2)
