@@ -67,6 +67,7 @@ def begin(
     seed: int = 0,
     cases: int = CASES,
     layout: str = "brats2023",
+    difficulty: str = "normal",
 ) -> Setup:
     """Fixes the seeds, blocks the network, finds or makes the data, and prints one line about it.
 
@@ -79,9 +80,10 @@ def begin(
         seed: seeds Python's, NumPy's and, where it is imported already, torch's generator.
         cases: size of the phantom cohort.
         layout: layout of the phantom cohort.
+        difficulty: of the phantoms, "easy", "normal" or "hard": what a training of minutes can learn.
 
     Raises:
-        SettingError: no such profile.
+        SettingError: no such profile or difficulty.
         DataError: a folder that does not exist.
     """
     chosen = profiles.resolve(profile)
@@ -94,7 +96,7 @@ def begin(
     def cohort(given: str | Path, of: str, count: int) -> Path:
         if str(given):
             return existing(given)
-        return phantoms(output / "phantoms", count, of, chosen.spacing_mm, seed, processes)
+        return phantoms(output / "phantoms", count, of, chosen.spacing_mm, seed, processes, difficulty)
 
     setup = Setup(
         number=number,
@@ -109,7 +111,8 @@ def begin(
         quiz=Quiz(number),
     )
     setup.output_dir.mkdir(parents=True, exist_ok=True)
-    data = f"{cases} phantoms ({layout})" if setup.phantom else f"scans in {shown(setup.data_dir, root)}"
+    kind = layout if difficulty == "normal" else f"{layout}, {difficulty}"
+    data = f"{cases} phantoms ({kind})" if setup.phantom else f"scans in {shown(setup.data_dir, root)}"
     print(f"Notebook {number}, {profile} profile, seed {seed}: {data}; results go to {shown(setup.output_dir, root)}")
     return setup
 
@@ -139,7 +142,9 @@ def existing(folder: str | Path) -> Path:
     return path
 
 
-def phantoms(folder: Path, cases: int, layout: str, spacing_mm: int, seed: int, workers: int) -> Path:
+def phantoms(
+    folder: Path, cases: int, layout: str, spacing_mm: int, seed: int, workers: int, difficulty: str = "normal"
+) -> Path:
     """A phantom cohort in `folder`, made unless one with the same settings is there.
 
     It is made beside its final name and renamed, so that an interrupted run leaves none and two notebooks that
@@ -148,6 +153,7 @@ def phantoms(folder: Path, cases: int, layout: str, spacing_mm: int, seed: int, 
     from brainseg_utils.phantom.cohort import make
 
     settings = {"cases": cases, "layout": layout, "spacing": spacing_mm, "seed": seed, "version": package_digest()}
+    settings |= {} if difficulty == "normal" else {"difficulty": difficulty}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     target = folder / f"{layout}-{cases}-{key}"
     if target.is_dir():
@@ -155,7 +161,7 @@ def phantoms(folder: Path, cases: int, layout: str, spacing_mm: int, seed: int, 
     making = folder / f".making-{target.name}-{os.getpid()}"
     shutil.rmtree(making, ignore_errors=True)
     try:
-        make(making, cases, layout, seed=seed, spacing=spacing_mm, workers=workers)
+        make(making, cases, layout, seed=seed, spacing=spacing_mm, difficulty=difficulty, workers=workers)
         try:
             making.rename(target)
         except OSError:

@@ -66,10 +66,10 @@ class Phantoms:
     def __init__(self):
         self.made = []
 
-    def make(self, out, cases, layout, *, seed, spacing, workers):
+    def make(self, out, cases, layout, *, seed, spacing, difficulty, workers):
         out.mkdir(parents=True)
         (out / "case").write_text(layout)
-        self.made.append((cases, layout, seed, spacing))
+        self.made.append((cases, layout, seed, spacing, difficulty))
 
 
 @pytest.fixture
@@ -82,14 +82,16 @@ def made(monkeypatch):
 def test_without_a_folder_phantoms_are_made_once(root, made, capsys):
     first = begin("77", lgg_dir="", cases=3)
     second = begin("78", lgg_dir="", cases=3)
-    assert made == [(3, "brats2023", 0, 2), (3, "lgg", 0, 2)]
+    assert made == [(3, "brats2023", 0, 2, "normal"), (3, "lgg", 0, 2, "normal")]
     assert first.data_dir == second.data_dir and first.phantom
     assert (first.lgg_dir / "case").read_text() == "lgg"
     assert "3 phantoms (brats2023); results go to" in capsys.readouterr().out
     assert [path.name for path in first.data_dir.parent.glob(".making*")] == []
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"cases": 4}, {"layout": "brats2021"}, {"profile": "full"}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"cases": 4}, {"layout": "brats2021"}, {"difficulty": "easy"}, {"profile": "full"}]
+)
 def test_another_setting_makes_another_cohort(root, made, change):
     assert begin("77", cases=3).data_dir != begin("77", **{"cases": 3, **change}).data_dir
     assert len(made) == 2
