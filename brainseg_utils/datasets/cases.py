@@ -87,10 +87,10 @@ class Case:
             GeometryError: the files do not share one shape and affine.
         """
         wanted = tuple(MODALITIES if modalities is None else modalities)
-        arrays: list[np.ndarray] = []
+        arrays = np.empty(0, np.float32)
         affine: np.ndarray | None = None
         opened: dict[Path, nifti.Nifti] = {}
-        for modality in wanted:
+        for number, modality in enumerate(wanted):
             if modality not in self.paths:
                 raise DataError(
                     f"no file for modality {modality}",
@@ -100,19 +100,21 @@ class Case:
                 )
             path = self.paths[modality]
             if path not in opened:
-                opened[path] = nifti.read(path)
+                opened = {path: nifti.read(path)}  # of several modalities in one file; else one at a time
             data, turned = self._spatial(opened[path], modality, path)
-            if affine is not None and not same_grid(data, turned, arrays[0], affine):
+            if affine is None:
+                affine, arrays = turned, np.empty((len(wanted), *data.shape), np.float32)
+            if not same_grid(data, turned, arrays[0], affine):
                 raise GeometryError(
-                    f"shape {data.shape} or affine differs from {wanted[0]} ({arrays[0].shape})",
+                    f"shape {data.shape} or affine differs from {wanted[0]} ({arrays.shape[1:]})",
                     where=path,
                     expected="one grid for all files of a case",
                     remedy="register and resample the modalities to one grid",
                 )
             affine = turned
-            arrays.append(data)
+            arrays[number] = data
         assert affine is not None
-        return Volume(np.stack(arrays).astype(np.float32, copy=False), affine)
+        return Volume(arrays, affine)
 
     def _spatial(self, file: nifti.Nifti, modality: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
         data = file.data

@@ -105,9 +105,10 @@ def to_regions(probability: Tensor, classes: Sequence[str], exclusive: bool) -> 
     Returns:
         (R, X, Y, Z).
     """
-    channel = dict(zip(classes, probability, strict=True))
-    parts = [REGIONS[name] if exclusive else (name,) for name in region_names(classes, exclusive)]
-    return torch.stack([torch.stack([channel[c] for c in some]).sum(dim=0) for some in parts])
+    place, names = {name: n for n, name in enumerate(classes)}, region_names(classes, exclusive)
+    if not exclusive:
+        return probability[[place[name] for name in names]]
+    return torch.stack([probability[[place[tissue] for tissue in REGIONS[name]]].sum(dim=0) for name in names])
 
 
 def label(

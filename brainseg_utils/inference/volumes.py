@@ -75,11 +75,11 @@ class _Network:
         turns = [axes for n in range(len(flips) + 1) for axes in combinations([1 + axis for axis in flips], n)]
         total: Tensor | None = None
         for axes in turns:
-            logits = self._run(image.flip(axes)).flip(axes)
+            logits = self._run(image.flip(axes)).flip(axes) if axes else self._run(image)
             part = torch.softmax(logits, 0)[1:] if self.trained.exclusive else torch.sigmoid(logits)
             total = part if total is None else total.add_(part)
         assert total is not None
-        return to_regions(total / len(turns), self.trained.classes, self.trained.exclusive)
+        return to_regions(total.div_(len(turns)), self.trained.classes, self.trained.exclusive)
 
 
 class VolumePredictor:
@@ -146,8 +146,8 @@ class VolumePredictor:
                 )
                 prepared[key] = prepare(image, scan.spacing, one.view, f"case {case.id}")
             seen = prepared[key]
-            probability = seen.back(one(seen.image, self.rules.flips)).cpu().numpy()
-            sums[seen.box] = sums.get(seen.box, 0) + probability / len(self._networks)
+            probability = seen.back(one(seen.image, self.rules.flips)).div_(len(self._networks)).cpu().numpy()
+            sums[seen.box] = sums[seen.box] + probability if seen.box in sums else probability
         if len(sums) == 1:
             ((box, data),) = sums.items()
         else:  # networks that cut the scan differently meet on its whole grid

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,16 +68,17 @@ class _Alive:
         self.now -= size
 
 
-def bytes_per_voxel(network: nn.Module, channels: int) -> float:
-    """Bytes of the tensors that are alive at the fullest moment of one pass in float32, a voxel of the image.
+def bytes_per_voxel(network: nn.Module, forward: Callable[[Tensor], Tensor], channels: int) -> float:
+    """Bytes of the tensors that are alive at the fullest moment of one pass, a voxel of the image.
 
     Args:
-        network: in evaluation mode.
+        network: whose modules are watched.
+        forward: how it is called.
         channels: of the image.
     """
     image = torch.zeros(1, channels, PROBE, PROBE, PROBE, device=next(network.parameters()).device)
     with torch.inference_mode(), _Alive(network) as alive:
-        network(image)
+        forward(image)
     return alive.most / PROBE**3
 
 
@@ -133,7 +134,8 @@ class Runner:
     def __call__(self, image: Tensor) -> Tensor:
         """Logits (K, X, Y, Z), float32 on the CPU or the device, of an image (C, X, Y, Z)."""
         shape = image.shape[1:]
-        image = F.pad(image, [side for n in reversed(shape) for side in (0, max(0, LEAST - n))])
+        if min(shape) < LEAST:
+            image = F.pad(image, [side for n in reversed(shape) for side in (0, max(0, LEAST - n))])
         size = self._window(image)
         logits = self._whole(image) if size == image.shape[1:] else self._blended(image, size)
         return logits[(slice(None), *(slice(n) for n in shape))]
@@ -142,7 +144,7 @@ class Runner:
         free, shape = memory.available(self.device), tuple(image.shape[1:])
         if math.prod(shape) * SURE <= SHARE * free:
             return shape
-        self._voxel = self._voxel or bytes_per_voxel(self.network, len(image))
+        self._voxel = self._voxel or bytes_per_voxel(self.network, self._forward, len(image))
         return window(self._voxel, shape, free)
 
     def _whole(self, image: Tensor) -> Tensor:

@@ -107,7 +107,7 @@ class Prepared:
 
         In the eight `develop` cases no labelled voxel lies outside the brain.
         """
-        return self.grid.up(probability) * self.brain.to(probability.device)
+        return self.grid.up(probability).mul_(self.brain.to(probability.device))
 
 
 def prepare(image: np.ndarray, spacing: Sequence[float], seen: View, where: str = "") -> Prepared:

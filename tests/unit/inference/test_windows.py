@@ -21,9 +21,9 @@ def pointwise(channels=4):
 
 def test_the_tensors_that_live_together_count():
     chain = nn.Sequential(nn.Conv3d(1, 1, 1), *[nn.ReLU() for _ in range(10)])
-    assert bytes_per_voxel(chain, 1) == pytest.approx(3 * 4, abs=0.1)  # the image, and two of the chain in turn
+    assert bytes_per_voxel(chain, chain, 1) == pytest.approx(3 * 4, abs=0.1)  # the image, and two of the chain in turn
     wide = nn.Conv3d(2, 8, 3, padding=1)
-    assert bytes_per_voxel(wide, 2) == pytest.approx(10 * 4, abs=0.1)
+    assert bytes_per_voxel(wide, wide, 2) == pytest.approx(10 * 4, abs=0.1)
 
 
 def test_windows_get_smaller_until_they_fit():
@@ -36,7 +36,7 @@ def test_windows_get_smaller_until_they_fit():
 
 def little_memory(monkeypatch, network, voxels):
     """Lets no more than so many voxels fit."""
-    free = bytes_per_voxel(network, 2) * voxels / windows.SHARE
+    free = bytes_per_voxel(network, network, 2) * voxels / windows.SHARE
     monkeypatch.setattr(windows, "SMALLEST", 16)
     monkeypatch.setattr(memory, "available", lambda device: free)
 
