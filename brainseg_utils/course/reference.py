@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TIMES = Path("data", "reference", "course_times.json")
 RUNS = Path("data", "reference", "runs")
 FACTS = ("command", "seed", "device")  # that every record names, beside the time
+TIME_FACTS = ("time", "training_seconds")  # under which it stands: of one run, of several together
 UNKNOWN_TIME = "not recorded yet"
 TIME_TEXT = re.compile(rf"(\d+ (?:s|min) on \d+ cores?|{UNKNOWN_TIME})")
 
@@ -117,10 +118,10 @@ def _reference(path: Path) -> Reference:
 
 def _time(facts: Mapping[str, Any]) -> str:
     """How long it took, in words; "" where the record does not say."""
-    value = facts.get("time", facts.get("seconds"))
+    value = next((facts[name] for name in TIME_FACTS if name in facts), "")
     if isinstance(value, int | float):
         return f"{value:.0f} s" if value < 90 else f"{value / 60:.0f} min"
-    return str(value or "")
+    return str(value)
 
 
 def _table(path: Path) -> pd.DataFrame | None:

@@ -40,9 +40,12 @@ def test_a_run_is_read_with_its_history_and_how_it_was_made(root):
 
 def test_a_cross_validation_has_scores_and_no_history(root):
     scores = "patient,fold,dice,iou,pixel_accuracy,mean_accuracy\na,0,0.8,0.7,0.99,0.9\nb,1,0.6,0.5,0.98,0.8\n"
-    write(root, "lgg_cross_validation", scores_csv=scores, summary_json='{"mean": 0.7}')
+    facts = {**FACTS, "seed": [10, 11], "training_seconds": 7238}
+    del facts["time"]
+    write(root, "lgg_cross_validation", facts, scores_csv=scores, summary_json='{"mean": 0.7}')
     found = reference_runs(root)["lgg_cross_validation"]
     assert found.history is None and found.metrics == {}
+    assert found.made.endswith("seed [10, 11], cpu, 121 min")
     assert found.scores["dice"].mean() == pytest.approx(0.7) and found.summary == {"mean": 0.7}
 
 
