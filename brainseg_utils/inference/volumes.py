@@ -96,6 +96,7 @@ class VolumePredictor:
     def __init__(self, trained: Sequence[Trained], rules: Rules | None = None) -> None:
         if not trained:
             raise SettingError("no weights", expected="one file or more")
+        devices.keep_memory()
         self.rules = rules or Rules()
         self._networks = [_Network(one) for one in trained]
         kinds = {(one.regions, one.trained.exclusive) for one in self._networks}

@@ -172,14 +172,16 @@ def median_scale(image: np.ndarray, mask: np.ndarray, limits: tuple[float, float
 
 
 def _standardise(image: np.ndarray, mask: np.ndarray, centre) -> np.ndarray:
-    out = np.zeros(image.shape, np.float32)
+    out, outside = np.zeros(image.shape, np.float32), ~mask
     for before, after in zip(image, out, strict=True):
         values = before[mask]
         if not values.size:
             continue
         middle, spread = centre(values)
-        if spread > 0:
-            after[mask] = (values - np.float32(middle)) / np.float32(spread)
+        if spread > 0:  # the whole grid at once is quicker than the mask's voxels one by one
+            np.subtract(before, np.float32(middle), out=after, casting="same_kind")
+            after /= np.float32(spread)
+            np.copyto(after, 0, where=outside)
     return out
 
 
