@@ -15,12 +15,13 @@ Steps, each left alone if it was done already, each training resumable:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ REFERENCE = ROOT / "data" / "reference"
 CHOSEN_ON = (0, 1)  # folds
 PHANTOMS, PHANTOM_SEED, PHANTOM_FOLDER = 160, 100, "phantoms"
 FOLD_STEPS, FINAL_STEPS = 1200, 1500
-THRESHOLDS, SHARES = (0.3, 0.35, 0.4, 0.45, 0.5), (0.0, 0.15, 0.25, 0.4)
+THRESHOLDS, SHARES = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6), (0.0, 0.15, 0.25, 0.4)
 CARD = """# Model card: LGG, FLAIR abnormality on slices
 
 **Use:** teaching and research: the default of `brainseg predict` for folders in the LGG layout. Not a medical device.
@@ -57,8 +58,8 @@ CARD = """# Model card: LGG, FLAIR abnormality on slices
 filled with FLAIR), the head's border included. **Output:** one mask a slice.
 
 **Networks:** {networks} residual U-Nets (`resunet2d`, {parameters:,} parameters together, recipe `course_lgg`),
-probabilities averaged with those of the mirrored slices; components kept from probability {threshold}, lighter than
-{share} of the heaviest one dropped.
+probabilities averaged with those of the mirrored slices and, where the zoom is not 1, of the enlarged ones (zoom
+{zoom}); components kept from probability {threshold}, lighter than {share} of the heaviest one dropped.
 
 **Data:** {phantoms} synthetic patients (`brainseg data phantom --layout lgg`), then all {patients} patients of the
 sample of the TCGA-LGG slices (Kaggle, M. Buda; CC BY-NC-SA 4.0: the weights are for non-commercial use, under the same
@@ -76,6 +77,7 @@ collection. One expert's masks, five institutions, no healthy people: it will fi
 
 **Made by:** `{command}` ({hours:.1f} hours of one CPU core), {versions}.
 """
+ZOOMS = (1.0, 1.15)  # 1.15: also predict the slices enlarged
 METRICS = ("dice", "iou", "pixel_accuracy", "mean_accuracy")
 MEMBERS: dict[str, dict[str, Any]] = {
     "three-slices": {"data.context": 1, "seed": 10},
@@ -126,11 +128,11 @@ def on_patients(work: Path, lgg: Path, folds: dict[str, int], fold: int | None) 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A held-out patient: probabilities and truth, (K, rows, columns)."""
+    """A held-out patient: probabilities by zoom, and truth, (K, rows, columns)."""
 
     patient: str
     fold: int
-    probability: np.ndarray
+    probability: dict[float, np.ndarray]
     truth: np.ndarray
 
 
@@ -140,11 +142,12 @@ def held_out(work: Path, lgg: Path, folds: dict[str, int]) -> list[Predicted]:
     found = []
     for fold in sorted(set(folds.values())):
         files = [work / f"fold{fold}-{name}" / "weights.safetensors" for name in MEMBERS]
-        predictor = SlicePredictor([network for file in files for network in ensemble.read(file)])
+        networks = [network for file in files for network in ensemble.read(file)]
+        predictors = {zoom: SlicePredictor(networks, zoom=zoom) for zoom in ZOOMS}
         for patient in sorted(i for i, f in folds.items() if f == fold):
             planes = [read_tiff(path, channels=1) for path in cases[patient].mask_paths if path is not None]
-            probability = predictor(cases[patient])
-            truth = np.stack(planes).reshape(probability.shape) > 0
+            probability = {zoom: predictor(cases[patient]) for zoom, predictor in predictors.items()}
+            truth = np.stack(planes).reshape(probability[1.0].shape) > 0
             found.append(Predicted(patient, fold, probability, truth))
     return found
 
@@ -153,20 +156,19 @@ def choose(patients: list[Predicted]) -> tuple[ensemble.Settings, pd.DataFrame]:
     """Threshold and share with the best mean Dice on the folds to choose on, and the whole table."""
     seen = [p for p in patients if p.fold in CHOSEN_ON]
     rows = []
-    for threshold in THRESHOLDS:
-        for share in SHARES:
-            dice = [voxel.count(p.truth, keep_heavy(p.probability, threshold, share)).dice for p in seen]
-            rows.append({"threshold": threshold, "share": share, "dice": float(np.mean(dice))})
+    for zoom, threshold, share in itertools.product(ZOOMS, THRESHOLDS, SHARES):
+        dice = [voxel.count(p.truth, keep_heavy(p.probability[zoom], threshold, share)).dice for p in seen]
+        rows.append({"zoom": zoom, "threshold": threshold, "share": share, "dice": float(np.mean(dice))})
     table = pd.DataFrame(rows)
     best = table.sort_values("dice", ascending=False, kind="stable").iloc[0]
-    return ensemble.Settings(float(best["threshold"]), float(best["share"])), table
+    return ensemble.Settings(float(best["threshold"]), float(best["share"]), zoom=float(best["zoom"])), table
 
 
 def score(patients: list[Predicted], settings: ensemble.Settings) -> pd.DataFrame:
     """One row a patient: patient, fold, and `METRICS`, over all of its slices pooled."""
     rows = []
     for p in patients:
-        counts = voxel.count(p.truth, keep_heavy(p.probability, settings.threshold, settings.share))
+        counts = voxel.count(p.truth, keep_heavy(p.probability[settings.zoom], settings.threshold, settings.share))
         values = (counts.dice, counts.iou, counts.accuracy, counts.mean_accuracy)
         rows.append({"patient": p.patient, "fold": p.fold, **dict(zip(METRICS, values, strict=True))})
     return pd.DataFrame(rows)
@@ -207,7 +209,7 @@ def main() -> None:
     scores = score(patients, settings)
     facts: dict[str, Any] = {"command": f"python {command}", "device": "CPU, one thread a training, two at a time"}
     facts["seed"] = [member["seed"] for member in MEMBERS.values()]
-    facts |= {"chosen_on_folds": list(CHOSEN_ON), "threshold": settings.threshold, "share": settings.share}
+    facts |= {"chosen_on_folds": list(CHOSEN_ON), **asdict(settings)}
     trained = [*begun, *runs]
     facts |= {"training_seconds": round(sum(run.metrics["seconds"] for run in trained)), **environment()}
     write_cross_validation(REFERENCE / "runs" / "lgg_cross_validation", scores, table, facts)
@@ -229,6 +231,7 @@ def card(scores: pd.DataFrame, facts: dict[str, Any], parameters: int) -> str:
         parameters=parameters,
         threshold=facts["threshold"],
         share=facts["share"],
+        zoom=facts["zoom"],
         phantoms=PHANTOMS,
         patients=len(scores),
         chosen=summary["chosen_on dice"]["mean"],

@@ -36,11 +36,13 @@ class Settings:
         threshold: a pixel with this probability or more is tumour.
         share: of `postprocess.keep_heavy`.
         flips: average with the prediction of the mirrored images.
+        zoom: of `slices.SlicePredictor`; 1: predict at one size.
     """
 
     threshold: float = THRESHOLD
     share: float = SHARE
     flips: bool = True
+    zoom: float = 1.0
 
 
 def join(files: Sequence[str | Path], out: str | Path, settings: Settings | Rules | None = None) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from brainseg_utils.datasets.cases import Case, SliceCase
 from brainseg_utils.errors import SettingError
@@ -28,18 +29,19 @@ class SlicePredictor:
     Args:
         trained: one or more; their probabilities are averaged.
         flips: also predict the mirrored slice and average, which makes left and right alike.
+        zoom: also predict the slice enlarged by this about its centre, and average where it was seen; 1: do not.
 
     Raises:
         SettingError: none, or one that was not trained on slices.
     """
 
-    def __init__(self, trained: Sequence[Trained], flips: bool = True) -> None:
+    def __init__(self, trained: Sequence[Trained], flips: bool = True, zoom: float = 1.0) -> None:
         if not trained:
             raise SettingError("no weights", expected="one file or more")
         for one in trained:
             if one.recipe.data.name != "slices":
                 raise SettingError(f"weights of recipe {one.recipe.name}", expected="a network trained on slices")
-        self.trained, self.flips = tuple(trained), flips
+        self.trained, self.flips, self.zoom = tuple(trained), flips, zoom
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         for one in self.trained:
             devices.layout(one.network, NETWORKS[one.recipe.network.name].dimensions, one.recipe.engine.channels_last)
@@ -65,14 +67,33 @@ class SlicePredictor:
         planes = []
         for batch in SliceStream([stack], one.recipe.data.options.get("context", 0), BATCH):
             image = batch["image"].to(self.device)
-            views = [image, image.flip(-1)] if self.flips else [image]
-            with devices.autocast(half, self.device):
-                logits = [one.network(view) for view in views]
-            probability = torch.sigmoid(logits[0].float())
-            if self.flips:
-                probability = (probability + torch.sigmoid(logits[1].float()).flip(-1)) / 2
+            probability = self._probability(one.network, image, half)
+            if self.zoom != 1:
+                near = self._probability(one.network, enlarged(image, self.zoom, "border"), half)
+                seen = enlarged(torch.ones_like(near), 1 / self.zoom, "zeros")
+                probability = (probability + enlarged(near, 1 / self.zoom, "zeros")) / (1 + seen)
             planes.append(F.interpolate(probability, size=stack.shape, mode="bilinear", align_corners=False)[:, 0])
         return torch.cat(planes).cpu().numpy()
+
+    def _probability(self, network: nn.Module, image: Tensor, half: bool) -> Tensor:
+        """(N, C, S, S) to (N, 1, S, S)."""
+        with devices.autocast(half, self.device):
+            logits = [network(view) for view in ([image, image.flip(-1)] if self.flips else [image])]
+        probability = torch.sigmoid(logits[0].float())
+        return (probability + torch.sigmoid(logits[1].float()).flip(-1)) / 2 if self.flips else probability
+
+
+def enlarged(image: Tensor, factor: float, beyond: str) -> Tensor:
+    """Slices (N, C, S, S) seen from nearer by, at the same size; less than 1: from further away.
+
+    Args:
+        image: the slices.
+        factor: of the enlargement, about the centre.
+        beyond: what is outside the slice, "border" or "zeros".
+    """
+    matrix = torch.tensor([[1 / factor, 0, 0], [0, 1 / factor, 0]], device=image.device).repeat(len(image), 1, 1)
+    grid = F.affine_grid(matrix, list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, padding_mode=beyond, align_corners=False)
 
 
 class SliceWriter:
@@ -84,7 +105,7 @@ class SliceWriter:
     """
 
     def __init__(self, trained: Sequence[Trained], settings: Settings) -> None:
-        self.predictor, self.settings = SlicePredictor(trained, settings.flips), settings
+        self.predictor, self.settings = SlicePredictor(trained, settings.flips, settings.zoom), settings
 
     def targets(self, case: Case, out: Path, probabilities: bool) -> list[Path]:
         """The files of a patient."""

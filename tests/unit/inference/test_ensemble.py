@@ -102,7 +102,7 @@ def test_settings_travel_with_the_weights(runs, lgg_root, lgg_cases, tmp_path):
     path = join(runs[:1], tmp_path / "one.safetensors", chosen)
     predict(lgg_root, tmp_path / "out", path, probabilities=True)
     record = json.loads((tmp_path / "out" / "prediction.json").read_text())
-    assert record["settings"] == {"threshold": 0.02, "share": 0.6, "flips": False}
+    assert record["settings"] == {"threshold": 0.02, "share": 0.6, "flips": False, "zoom": 1.0}
     case, expected = lgg_cases[0], SlicePredictor(read(path), flips=False)(lgg_cases[0])
     wanted = keep_heavy(expected, 0.02, 0.6)
     assert 0 < wanted.mean() < 1

@@ -14,7 +14,7 @@ from brainseg_utils.errors import DataError, SettingError
 from brainseg_utils.evaluation.cohort import evaluate
 from brainseg_utils.inference.postprocess import keep_heavy
 from brainseg_utils.inference.predict import predict
-from brainseg_utils.inference.slices import SlicePredictor
+from brainseg_utils.inference.slices import SlicePredictor, enlarged
 from brainseg_utils.pipeline import slices
 from brainseg_utils.pipeline.slices import read_stack
 from brainseg_utils.training.checkpoints import Trained, save_weights
@@ -132,6 +132,18 @@ def test_flips_and_several_networks_are_averaged(lgg_cases):
     mirrored = SlicePredictor([trained(Bright(left=True))], flips=True)(case)
     assert np.allclose(mirrored[:, :, :28], whole[:, :, :28] / 2, atol=0.01)
     assert np.allclose(mirrored[:, :, 36:], whole[:, :, 36:] / 2, atol=0.01)
+
+
+def test_the_enlarged_slice_is_put_back_in_place_and_averaged_where_it_was_seen(lgg_cases):
+    smooth = torch.linspace(-1, 1, 64)[None, None, :, None] * torch.linspace(0, 2, 64)
+    back = enlarged(enlarged(smooth, 1.25, "border"), 1 / 1.25, "zeros")
+    assert torch.allclose(back[..., 10:-10, 10:-10], smooth[..., 10:-10, 10:-10], atol=0.02)
+    assert not back[..., :3, :].any()  # of the border nothing was seen
+    case, network = lgg_cases[0], trained(Bright(), **{"data.size": 64})
+    plain, both = SlicePredictor([network])(case), SlicePredictor([network], zoom=1.25)(case)
+    assert np.array_equal(plain[:, :5], both[:, :5])
+    assert np.abs(plain - both).max() > 0
+    assert ((plain > 0.5) == (both > 0.5)).mean() > 0.99
 
 
 def test_a_sure_second_lesion_stays_and_an_unsure_speck_goes():
