@@ -118,7 +118,7 @@ def page(chromium: str, lab: str) -> Iterator:
                 route.abort()
 
         page.route("**/*", guard)
-        page.goto(lab)
+        page.goto(lab, timeout=START * 1000)
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=START * 1000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -129,7 +129,7 @@ def page(chromium: str, lab: str) -> Iterator:
 
 def test_in_a_long_notebook_the_viewer_is_drawn_while_it_is_out_of_sight(page, lab):
     other = page.context.browser.new_page(viewport=page.viewport_size)
-    other.goto(lab.replace("viewer.ipynb", NOTEBOOK.name))
+    other.goto(lab.replace("viewer.ipynb", NOTEBOOK.name), timeout=START * 1000)
     other.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=START * 1000)
     other.get_by_role("menuitem", name="Run", exact=True).click()
     other.get_by_role("menuitem", name="Run All Cells", exact=True).click()

@@ -134,7 +134,7 @@ def _bce_wrong():
         lambda p, t: -_bce(p, t),
         lambda p, t: -(t * torch.log(p.clamp(1e-6, 1))).mean(),
         lambda p, t: _bce(p, t) * p.numel(),
-        lambda p, t: float(_bce(p, t)),
+        lambda p, t: float(_bce(p, t).detach()),
     ]
 
 
