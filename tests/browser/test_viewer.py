@@ -35,7 +35,7 @@ FLAGS = [
 ]
 SETTINGS = '{"fetchNews": "false", "checkForUpdates": false}'
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "00_first_look.ipynb"
-START = 60  # seconds for the server, a kernel or a first picture on a busy machine
+START = 180  # seconds for the server, a kernel or a first picture, on a machine that is busy with other things
 ANSWER = 20  # seconds for one change of the picture
 CELLS = [
     """
