@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -25,6 +27,25 @@ def has_bf16(device: torch.device) -> bool:
 def uses_bf16(precision: str, device: torch.device) -> bool:
     """What a recipe's precision ("auto", "bf16", "fp32") means on a device."""
     return precision == "bf16" or (precision == "auto" and has_bf16(device))
+
+
+def works_two_deep(network: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether a 3D convolution of the network that is more than one voxel wide works on a grid exactly 2 voxels deep.
+
+    There PyTorch 2.13 on a CPU returns a bf16 weight gradient from memory that nobody has written (the first axis alone
+    matters; 1, 3 and more are right). Such a network computes in float32 there.
+
+    Args:
+        network: on any device; it is not changed.
+        shape: of a batch, (N, C, ...); the pass is made on paper, without data.
+    """
+    found: list[bool] = []
+    twin = copy.deepcopy(network).to("meta").train()
+    for part in twin.modules():
+        if isinstance(part, nn.Conv3d) and part.kernel_size[0] > 1:
+            part.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].shape[2] == 2))
+    twin(torch.zeros(*shape, device="meta"))
+    return any(found)
 
 
 def autocast(half: bool, device: torch.device) -> AbstractContextManager[object]:

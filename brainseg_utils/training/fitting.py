@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from brainseg_utils.errors import BrainsegError, SettingError
-from brainseg_utils.training import batches, checkpoints, memory
+from brainseg_utils.training import batches, checkpoints, device, memory
 from brainseg_utils.training.data import Batch, Sources
 from brainseg_utils.training.recipe import Recipe
 from brainseg_utils.training.run import Run
@@ -31,21 +31,23 @@ def make_optimiser(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
     return OPTIMISERS[recipe.optimiser.name]([group for group in groups if group["params"]], **options)
 
 
-def check_fit(recipe: Recipe, network: nn.Module, sources: Sources, devices: int, half: bool) -> memory.Forecast:
+def check_fit(
+    recipe: Recipe, network: nn.Module, sources: Sources, processes: int, kind: torch.device
+) -> tuple[memory.Forecast, bool]:
     """Runs one part of a batch through the network on paper.
 
     Args:
         recipe: of the run.
         network: on any device.
         sources: of the run.
-        devices: how many share a batch.
-        half: the network computes in bf16.
+        processes: how many share a batch.
+        kind: the device of each.
 
     Returns:
-        The forecast of the memory, with the shapes of the outputs.
+        The forecast of the memory, with the shapes of the outputs; and whether the network computes in bf16.
 
     Raises:
-        SettingError: the output is not the label's size, or the loss is for other labels.
+        SettingError: the output is not the label's size, the loss is for other labels, or bf16 would go wrong.
     """
     softmax = bool(recipe.loss.options.get("softmax")) or recipe.loss.name == "ce"
     if softmax != sources.exclusive:
@@ -55,9 +57,11 @@ def check_fit(recipe: Recipe, network: nn.Module, sources: Sources, devices: int
             remedy=f"this data has {'class numbers' if sources.exclusive else 'region channels'}",
         )
     sample = sources.train.batch([0])
-    size = batches.part_size(recipe.budget.batch, recipe.engine.accumulate, devices)
+    size = batches.part_size(recipe.budget.batch, recipe.engine.accumulate, processes)
     shape = (size, *sample["image"].shape[1:])
+    half = device.uses_bf16(recipe.engine.precision, kind)
     try:
+        half = half and _bf16_is_right(recipe, network, shape, kind)
         expected = memory.forecast(network, shape, recipe.optimiser.name, bool(recipe.engine.ema), half)
     except (RuntimeError, ValueError) as error:  # ValueError: batch norm of a single value
         raise SettingError(
@@ -71,7 +75,19 @@ def check_fit(recipe: Recipe, network: nn.Module, sources: Sources, devices: int
             expected="one size",
             remedy="change the network's options (SETR: leave stages out, and it doubles as often as it must)",
         )
-    return expected
+    return expected, half
+
+
+def _bf16_is_right(recipe: Recipe, network: nn.Module, shape: tuple[int, ...], kind: torch.device) -> bool:
+    if kind.type != "cpu" or not device.works_two_deep(network, shape):
+        return True
+    if recipe.engine.precision == "bf16":
+        raise SettingError(
+            f"bf16 for network {recipe.network.name} and images of {_by(shape[2:])}",
+            expected="no layer on a grid 2 voxels deep: its bf16 gradients are wrong on a CPU (PyTorch 2.13)",
+            remedy='set engine.precision = "auto", or change data.size',
+        )
+    return False
 
 
 def must_be_finite(value: float, what: str, batch: Batch, step: int, run: Run) -> None:

@@ -74,13 +74,13 @@ class Loop:
         self.recipe, self.sources, self.run, self.engine = recipe, sources, run, recipe.engine
         self.accelerator = Accelerator(mixed_precision="no")  # autocast is entered below: a process may train twice
         self.device, self.main = self.accelerator.device, self.accelerator.is_main_process
-        self.half = device.uses_bf16(self.engine.precision, self.device)
         self.loss = losses.build(recipe.loss.name, **recipe.loss.options)
         self.schedule = schedules.build(recipe.schedule.name, **recipe.schedule.options)
         self.epoch_steps = recipe.budget.epoch_steps or math.ceil(len(sources.train) / recipe.budget.batch)
         torch.manual_seed(int(stream(recipe.seed, "weights").integers(2**63)))
         network = checkpoints.build_network(recipe, sources.in_channels, len(sources.classes) + sources.exclusive)
-        self.forecast = check_fit(recipe, network, sources, self.accelerator.num_processes, self.half)
+        processes = self.accelerator.num_processes
+        self.forecast, self.half = check_fit(recipe, network, sources, processes, self.device)
         self.before = memory.used(self.device)
         memory.check(self.forecast, self.device, recipe.budget.batch, self.engine.accumulate)
         if self.engine.start:

@@ -115,6 +115,14 @@ def test_precision_follows_the_device_unless_insisted():
     assert not device.uses_bf16("fp32", cpu)
 
 
+def test_a_grid_two_deep_is_found_wherever_it_is():
+    wide, point = torch.nn.Conv3d(1, 1, 3, padding=1), torch.nn.Conv3d(1, 1, 1)
+    assert device.works_two_deep(wide, (1, 1, 2, 8, 8))
+    assert not device.works_two_deep(wide, (1, 1, 8, 2, 2))
+    assert not device.works_two_deep(point, (1, 1, 2, 8, 8))
+    assert device.works_two_deep(torch.nn.Sequential(torch.nn.MaxPool3d(4), wide), (1, 1, 8, 16, 16))
+
+
 def test_durations_in_words():
     assert [duration(s) for s in (0.4, 59.6, 61, 3599, 3601, 90000)] == [
         "0 s", "1 min 0 s", "1 min 1 s", "59 min 59 s", "1 h 0 min", "25 h 0 min",
