@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 
 from brainseg_utils.errors import SettingError, unknown
@@ -167,9 +168,7 @@ class Unshuffle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The cells."""
-        n, c, sx, sy, sz = x.shape
-        cells = x.reshape(n, c, sx // 2, 2, sy // 2, 2, sz // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
-        return cells.reshape(n, 8 * c, sx // 2, sy // 2, sz // 2)
+        return pixelunshuffle(x, spatial_dims=3, scale_factor=2)
 
 
 class Shuffle(nn.Module):
@@ -177,9 +176,7 @@ class Shuffle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The voxels."""
-        n, c, sx, sy, sz = x.shape
-        voxels = x.reshape(n, c // 8, 2, 2, 2, sx, sy, sz).permute(0, 1, 5, 2, 6, 3, 7, 4)
-        return voxels.reshape(n, c // 8, 2 * sx, 2 * sy, 2 * sz)
+        return pixelshuffle(x, spatial_dims=3, scale_factor=2)
 
 
 def _head(in_channels: int, out_channels: int) -> nn.Conv3d:

@@ -21,6 +21,16 @@ CONTENT = {
     "engine": {"precision": "fp32", "ema": 0.9, "clip": 1.0, "keep": ["last", "best_dice", "best_loss"]},
 }
 
+VOLUMES = {
+    "name": "tiny",
+    "title": "tiny",
+    "network": {"name": "resunet3d", "widths": [4, 6, 8]},
+    "loss": {"name": "dice_ce"},
+    "optimiser": {"name": "adamw", "rate": 1e-2, "decay": 0.0},
+    "schedule": {"name": "constant"},
+    "engine": {"precision": "fp32", "channels_last": False, "keep": ["last"]},
+}
+
 
 class Blobs:
     """Samples that a network can learn: what is bright is the object. `fault` is called with each sample's number."""
@@ -80,5 +90,16 @@ def little():
 
     def make(**changes):
         return parse(CONTENT, changes={place.replace("__", "."): value for place, value in changes.items()})
+
+    return make
+
+
+@pytest.fixture
+def tiny():
+    """Makes the little recipe for volumes from its data, budget and split, changed."""
+
+    def make(data, budget, split, **changes):
+        content = {**VOLUMES, "data": data, "budget": budget, "split": split}
+        return parse(content, changes={place.replace("__", "."): value for place, value in changes.items()})
 
     return make

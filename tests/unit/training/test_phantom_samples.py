@@ -21,24 +21,13 @@ from brainseg_utils.seeds import stream
 from brainseg_utils.training.data import Sources
 from brainseg_utils.training.loop import fit
 from brainseg_utils.training.phantoms import Making, Phantoms, normalise
-from brainseg_utils.training.recipe import parse
 from brainseg_utils.training.run import Run
 
 SIZE = (32, 32, 32)
 KINDS = ("ring", "cavity_et", "healthy")
 LEAST = Making(difficulty="easy", pool=2, uses=4, patches=2)
-RECIPE = {
-    "name": "tiny",
-    "title": "tiny",
-    "data": {"name": "phantoms", "size": list(SIZE)},
-    "network": {"name": "resunet3d", "widths": [6, 8, 12]},
-    "loss": {"name": "dice_ce"},
-    "optimiser": {"name": "adamw", "rate": 1e-2, "decay": 0.0},
-    "schedule": {"name": "constant"},
-    "budget": {"batch": 2, "steps": 24, "epoch_steps": 4},
-    "split": {"validation": "all"},
-    "engine": {"precision": "fp32", "channels_last": False, "keep": ["last"]},
-}
+DATA = {"name": "phantoms", "size": list(SIZE)}
+BUDGET = {"batch": 2, "steps": 24, "epoch_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +190,8 @@ def test_the_normalisation_is_that_of_a_scan(kind):
     assert without.mean() > normalise(values.copy(), tumour, 1.6, kind)[:, ~tumour].mean() + 0.3
 
 
-def test_a_network_learns_from_them(phantoms, tmp_path):
-    recipe = parse(RECIPE)
+def test_a_network_learns_from_them(phantoms, tiny, tmp_path):
+    recipe = tiny(DATA, BUDGET, {"validation": "all"})
     making = replace(LEAST, foreground=1.0, uses=100, augment=0.0, lesion_weight=(1.0, 1.0))
     samples = phantoms(making, heads=1)
     held_out = [samples.batch([10_000, 10_001])]
@@ -216,12 +205,12 @@ def test_a_network_learns_from_them(phantoms, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"split.folds": 3, "split.validation": "fold0"}, "training cases are made"),
-        ({"split.folds": 3}, "training cases are made"),
-        ({"data.name": "volumes"}, "a subset"),
-        ({"data.uses": "often"}, "whole number"),
+        ({"split__folds": 3, "split__validation": "fold0"}, "training cases are made"),
+        ({"split__folds": 3}, "training cases are made"),
+        ({"data__name": "volumes"}, "a subset"),
+        ({"data__uses": "often"}, "whole number"),
     ],
 )
-def test_a_split_that_makes_no_sense_is_refused(changes, words):
+def test_a_split_that_makes_no_sense_is_refused(changes, words, tiny):
     with pytest.raises(SettingError, match=words):
-        parse(RECIPE, changes=changes)
+        tiny(DATA, BUDGET, {"validation": "all"}, **changes)

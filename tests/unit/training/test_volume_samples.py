@@ -16,24 +16,13 @@ from brainseg_utils.errors import DataError, SettingError
 from brainseg_utils.training import samples3d
 from brainseg_utils.training.device import has_bf16
 from brainseg_utils.training.loop import Loop, fit
-from brainseg_utils.training.recipe import load, names, parse
+from brainseg_utils.training.recipe import load, names
 from brainseg_utils.training.run import Run
 from brainseg_utils.training.train import train
 from brainseg_utils.training.volumes import volumes
 
 SIZE = (16, 16, 16)
-RECIPE = {
-    "name": "tiny",
-    "title": "tiny",
-    "data": {"name": "volumes", "size": list(SIZE)},
-    "network": {"name": "resunet3d", "widths": [4, 6, 8]},
-    "loss": {"name": "dice_ce"},
-    "optimiser": {"name": "adamw", "rate": 1e-2, "decay": 0.0},
-    "schedule": {"name": "constant"},
-    "budget": {"batch": 2, "steps": 4, "epoch_steps": 2},
-    "split": {"folds": 2},
-    "engine": {"precision": "fp32", "ema": 0.9, "channels_last": False, "keep": ["last"]},
-}
+BUDGET = {"batch": 2, "steps": 4, "epoch_steps": 2}
 VOLUMES = [name for name in names() if load(name).data.name in ("volumes", "phantoms")]
 SHALLOW = {"network.depths": [1, 1, 1, 1], "network.window": 2}
 LEAST = {
@@ -249,9 +238,10 @@ def test_every_recipe_for_volumes_trains_on_a_folder(name, folder, cache, tmp_pa
 
 
 @pytest.mark.parametrize(("side", "right"), [(24, True), (16, False)])  # the deepest of three levels: 3, and 2 voxels
-def test_bf16_is_not_used_where_its_gradients_are_wrong(side, right, cases, cache, tmp_path):
+def test_bf16_is_not_used_where_its_gradients_are_wrong(side, right, cases, cache, tiny, tmp_path):
     def loop(precision):
-        recipe = parse({**RECIPE, "data": {"name": "volumes", "size": [side] * 3}, "engine": {"precision": precision}})
+        data = {"name": "volumes", "size": [side] * 3}
+        recipe = tiny(data, BUDGET, {"folds": 2}, engine__precision=precision)
         return Loop(recipe, sources(cases, cache, size=(side,) * 3), Run(tmp_path / precision))
 
     assert loop("auto").half == (right and has_bf16(torch.device("cpu")))
@@ -267,8 +257,8 @@ class Killed(BaseException):
     pass
 
 
-def test_a_resumed_run_ends_with_the_same_weights(cases, cache, tmp_path):
-    recipe = parse(RECIPE)
+def test_a_resumed_run_ends_with_the_same_weights(cases, cache, tiny, tmp_path):
+    recipe = tiny({"name": "volumes", "size": list(SIZE)}, BUDGET, {"folds": 2}, engine__ema=0.9)
 
     def made():
         return sources(cases[:2], cache, validation=cases[2:], dropout=0.3)
