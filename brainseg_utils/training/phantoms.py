@@ -22,6 +22,7 @@ from brainseg_utils.datasets.labels import get_scheme
 from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.phantom.geometry import geometry
 from brainseg_utils.phantom.packed import Packed, pack
+from brainseg_utils.phantom.parameters import default
 from brainseg_utils.phantom.redraw import Look, redraw
 from brainseg_utils.pipeline.arrays import P10_TO_P90_IN_SD
 from brainseg_utils.pipeline.course import MEDIAN_LIMITS, PERCENTILES, cut, draw_start
@@ -44,6 +45,7 @@ class Making:
     difficulty: str = "normal"
     post: float = 0.0
     healthy: float = 0.08
+    lgg: float = 0.16
     pool: int = 48
     uses: int = 32
     patches: int = 2
@@ -153,6 +155,9 @@ class Phantoms:
         """Geometry number `index` of the run."""
         making = self.making
         after = stream(self.seed, "treatment of phantom", index).random() < making.post
+        high_grade = {kind: share for kind, share in default().tumour.pre.items() if kind != "lgg"}
+        unit = (1 - making.lgg) / sum(high_grade.values())
+        before = {"lgg": making.lgg, **{kind: unit * share for kind, share in high_grade.items()}}
         case = geometry(
             self.cohort,
             index,
@@ -160,6 +165,7 @@ class Phantoms:
             spacing=making.spacing,
             difficulty=making.difficulty,
             healthy=making.healthy,
+            weights=None if after else before,
         )
         return pack(case)
 

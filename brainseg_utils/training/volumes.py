@@ -130,6 +130,7 @@ def phantoms(
     difficulty: str = "normal",
     post: float = 0.0,
     healthy: float = 0.08,
+    lgg: float = 0.16,
     pool: int = 48,
     uses: int = 32,
     patches: int = 2,
@@ -158,6 +159,7 @@ def phantoms(
         difficulty: "easy", "normal" or "hard".
         post: share of cases after treatment.
         healthy: share of cases without a lesion.
+        lgg: share of low-grade gliomas among the tumours before treatment.
         pool: geometries in memory (6 MB each at 2 mm, 45 MB at 1 mm).
         uses: draws after which a new geometry takes an old one's place; so often each is drawn, on average.
         patches: of each draw.
@@ -184,6 +186,8 @@ def phantoms(
     for name, value in {"pool": pool, "uses": uses, "patches": patches}.items():
         if value < 1:
             raise SettingError(f"data.{name} = {value}", expected="1 or more")
+    if not 0 <= lgg <= 1:
+        raise SettingError(f"data.lgg = {lgg}", expected="a share, 0 to 1")
     if len(lesion_weight) != 2 or not 0 <= lesion_weight[0] <= lesion_weight[1]:
         raise SettingError(f"data.lesion_weight = {list(lesion_weight)}", expected="least and greatest, 0 or more")
     making = Making(
@@ -191,6 +195,7 @@ def phantoms(
         difficulty=difficulty,
         post=post,
         healthy=healthy,
+        lgg=lgg,
         pool=pool,
         uses=uses,
         patches=patches,

@@ -18,6 +18,7 @@ from brainseg_utils.phantom.parameters import default
 from brainseg_utils.phantom.redraw import Look, blur, redraw
 from brainseg_utils.pipeline import course
 from brainseg_utils.seeds import stream
+from brainseg_utils.training import phantoms as phantoms_room
 from brainseg_utils.training.data import Sources
 from brainseg_utils.training.loop import fit
 from brainseg_utils.training.phantoms import Making, Phantoms, normalise
@@ -188,6 +189,23 @@ def test_the_normalisation_is_that_of_a_scan(kind):
     without = normalise(values.copy(), tumour, 0.0, kind)[:, ~tumour]
     assert abs(without.mean() - (0 if kind == "zscore" else without.mean())) < 0.05
     assert without.mean() > normalise(values.copy(), tumour, 1.6, kind)[:, ~tumour].mean() + 0.3
+
+
+def test_the_share_of_low_grade_tumours_is_the_recipes(monkeypatch):
+    asked = []
+
+    def note(*_, weights, **__):
+        asked.append(weights)
+
+    monkeypatch.setattr(phantoms_room, "geometry", note)
+    monkeypatch.setattr(phantoms_room, "pack", lambda case: case)
+    made = Phantoms(SIZE, 0, replace(LEAST, lgg=0.4, post=0.5))
+    for index in range(20):
+        made.make(index)
+    before = [weights for weights in asked if weights is not None]
+    assert 0 < len(before) < 20
+    assert all(weights["lgg"] == 0.4 and sum(weights.values()) == pytest.approx(1) for weights in before)
+    assert before[0]["ring"] / before[0]["solid"] == pytest.approx(0.66 / 0.11)
 
 
 def test_a_network_learns_from_them(phantoms, tiny, tmp_path):
