@@ -1,0 +1,84 @@
+"""The runs that `reference_3d.py` makes: names, recipes with changes, and seconds of one CPU core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from brainseg_utils.datasets.layouts import MODALITIES
+
+LADDER_SECONDS, RECIPE_SECONDS, AFTER_SECONDS, MODALITY_SECONDS, FOLD_SECONDS = 40.0, 120.0, 75.0, 30.0, 25.0
+FOLDS, SEEDS = 5, 3
+WIDTH = 8
+BASE = {"width": WIDTH, "norm": "instance"}
+SIDE = [48, 48, 48]
+SEGRESNET = {"width": WIDTH, "size": SIDE}
+LADDER: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # as in notebook 04
+    "fcnn": ("fcnn3d", {"width": 8 * WIDTH}),
+    "no_skips": ("residual_unet3d", {**BASE, "block": "plain", "skip": "none"}),
+    "skips": ("residual_unet3d", {**BASE, "block": "plain"}),
+    "residual": ("residual_unet3d", BASE),
+    "attention_gate": ("residual_unet3d", {**BASE, "skip": "attention"}),
+    "dense": ("residual_unet3d", {**BASE, "block": "dense"}),
+    "deep_supervision": ("residual_unet3d", {**BASE, "deep_supervision": True}),
+    "segresnet": ("segresnet", {**SEGRESNET, "vae": False}),
+    "vae_branch": ("segresnet", {**SEGRESNET, "vae": True}),
+}
+THREE_SEEDS = ("fcnn", "no_skips", "skips", "residual")
+CUBE = {"data.size": [64, 64, 64]}
+REPORTS: Mapping[str, Mapping[str, Any]] = {"r1_resunet": CUBE, "r3_unet": CUBE, "r4_unet": {"data.spacing": 2.0}}
+SUBSETS = {"t1": ["t1n"], "t1t2flair": ["t1n", "t2w", "t2f"], "all": list(MODALITIES)}
+SMALL = {"data.size": SIDE, "network.widths": [16, 32, 48]}
+DROPOUT = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: its record's name, a recipe with changes, seconds of CPU, and on what it is scored."""
+
+    name: str
+    recipe: str
+    seconds: float
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    profile: str = "full"
+    cohort: str = "before"
+    fold: int | None = None
+    looks: int = 1
+    real: bool = False
+    lost: tuple[str, ...] = ()
+
+
+def plans() -> Iterator[Plan]:
+    """All runs, the most wanted first."""
+    for seed in range(SEEDS):
+        yield from (rung(name, seed) for name in THREE_SEEDS)
+    names: dict[str, Mapping[str, Any]] = {"course_resunet3d": {}, **REPORTS}
+    for name, changes in names.items():
+        profile = "quick" if name.startswith("course") else "full"  # the course's own fitting to 2 mm
+        yield Plan(f"phantoms_{name}", name, RECIPE_SECONDS, changes, profile, looks=10, real=True)
+    cavity = {"data.regions": ["ET", "TC", "WT", "RC"]}
+    yield Plan("after_course_resunet3d", "course_resunet3d", AFTER_SECONDS, cavity, "quick", "after", looks=10)
+    yield Plan("after_r1_resunet", "r1_resunet", AFTER_SECONDS, CUBE, "full", "after", looks=10)
+    for name, channels in SUBSETS.items():
+        report = "r4_unet" if name == "all" else f"r4_unet_{name}"
+        yield Plan(f"modalities_{report}", report, MODALITY_SECONDS, profile="quick", looks=10)
+        lost = MODALITIES if name == "all" else ()
+        changes = {"data.modalities": channels}
+        yield Plan(f"modalities_course_{name}", "course_resunet3d", MODALITY_SECONDS, changes, "quick", lost=lost)
+    changes = {"data.dropout": DROPOUT}
+    yield Plan("modalities_course_dropout", "course_resunet3d", MODALITY_SECONDS, changes, "quick", lost=MODALITIES)
+    for fold in range(FOLDS):
+        yield Plan(f"folds_fold{fold}", "course_resunet3d", FOLD_SECONDS, SMALL, "quick", fold=fold)
+    for seed in range(1, SEEDS):
+        changes = {**SMALL, "seed": seed}
+        yield Plan(f"folds_fold0_seed{seed}", "course_resunet3d", FOLD_SECONDS, changes, "quick", fold=0)
+    yield from (rung(name, 0) for name in LADDER if name not in THREE_SEEDS)
+
+
+def rung(name: str, seed: int) -> Plan:
+    """One rung of the ladder: the course's recipe with another network."""
+    key, options = LADDER[name]
+    network = {"network.name": key, **{f"network.{option}": value for option, value in options.items()}}
+    changes = {"data.size": SIDE, "engine.ema": 0.0, "seed": seed, **network}
+    return Plan(f"ladder_{name}_seed{seed}", "course_resunet3d", LADDER_SECONDS, changes, "quick")
