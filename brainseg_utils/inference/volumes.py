@@ -15,7 +15,9 @@ from brainseg_utils.datasets import nifti
 from brainseg_utils.datasets.cases import Case, Volume
 from brainseg_utils.datasets.layouts import MODALITIES, get_layout
 from brainseg_utils.errors import DataError, SettingError
+from brainseg_utils.inference import ensemble
 from brainseg_utils.inference.regions import Rules, label, region_names, to_regions
+from brainseg_utils.inference.weights import find
 from brainseg_utils.inference.windows import Runner
 from brainseg_utils.pipeline.arrays import Box, brain_mask
 from brainseg_utils.pipeline.prepare import Prepared, View, prepare, view
@@ -105,6 +107,24 @@ class VolumePredictor:
             raise SettingError(f"networks of {found}", expected="networks that segment the same, in the same way")
         self.regions, self.exclusive = kinds.pop()
 
+    @classmethod
+    def load(cls, weights: str | Path | None = None, layout: str = "brats2023") -> VolumePredictor:
+        """The networks of a weights file, with the rules that it carries.
+
+        Args:
+            weights: a model's name, a run's folder or a weights file; none: the layout's own.
+            layout: of the cases to predict.
+
+        Raises:
+            DataError: no weights there.
+            SettingError: no such model, none for the layout, or one for slices.
+        """
+        file = find(weights, layout)
+        settings = ensemble.read_settings(file)
+        if not isinstance(settings, Rules):
+            raise SettingError("weights of slices", where=file, expected="a network trained on volumes")
+        return cls(ensemble.read(file), settings)
+
     def targets(self, case: Case, out: Path, probabilities: bool) -> list[Path]:
         """The files of a case; the mask is the last that is written."""
         layout, folder = get_layout(case.layout), out / case.id
@@ -120,14 +140,26 @@ class VolumePredictor:
             DataError: damaged, empty or missing files.
             GeometryError: files of different grids.
         """
+        labels, made = self.segment(case)
+        planes = dict(zip(made.regions, made.data, strict=True))
+        affine = nifti.read_affine(next(iter(case.paths.values())))
+        there = [name for name in made.regions if name in case.scheme.regions] if probabilities else []
+        arrays = [*(made.box.paste(planes[name]) for name in there), labels]
+        for path, array in zip(self.targets(case, out, probabilities), arrays, strict=True):
+            nifti.write(path, nifti.from_ras(array, affine), affine)
+        return made.notices
+
+    def segment(self, case: Case) -> tuple[np.ndarray, Probabilities]:
+        """Labels of a case, uint8 (X, Y, Z) on its whole RAS grid in its own scheme, and what they were made of.
+
+        Raises:
+            DataError: damaged, empty or missing files.
+            GeometryError: files of different grids.
+        """
         made = self(case)
         planes = dict(zip(made.regions, made.data, strict=True))
         labels = label(planes, case.scheme, made.spacing, self.rules, self.exclusive)
-        affine = nifti.read_affine(next(iter(case.paths.values())))
-        arrays = [planes[name] for name in made.regions if name in case.scheme.regions] if probabilities else []
-        for path, array in zip(self.targets(case, out, probabilities), [*arrays, labels], strict=True):
-            nifti.write(path, nifti.from_ras(made.box.paste(array), affine), affine)
-        return made.notices
+        return made.box.paste(labels), made
 
     def __call__(self, case: Case) -> Probabilities:
         """Probabilities of a case.

@@ -252,6 +252,22 @@ def test_weights_of_slices_are_refused_for_volumes(write_scan, weights, lgg_root
         predict(tmp_path / "in", tmp_path / "in", weights)
 
 
+def test_a_model_is_loaded_with_its_rules_and_segments_what_it_writes(write_scan, weights, tmp_path):
+    from brainseg_utils.inference.ensemble import join
+
+    case = write_scan(tmp_path / "in")
+    file = join([weights], tmp_path / "joined.safetensors", Rules(thresholds={"WT": 0.7}))
+    predictor = VolumePredictor.load(file)
+    assert predictor.rules == Rules(thresholds={"WT": 0.7})
+    labels, made = predictor.segment(case)
+    predictor.write(case, tmp_path / "out", probabilities=False)
+    written = nifti.read(predictor.targets(case, tmp_path / "out", False)[-1])
+    assert np.array_equal(labels, written.data)
+    assert labels.shape == made.box.full
+    with pytest.raises(SettingError, match="weights of slices"):
+        VolumePredictor.load(None, "lgg")
+
+
 def test_rules_travel_with_the_weights(write_scan, weights, tmp_path):
     from brainseg_utils.inference.ensemble import join, read_settings
 
