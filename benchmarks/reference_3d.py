@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -103,7 +104,12 @@ def fit(plan: Plan, work: Path) -> Run:
     folder, cases, _ = phantoms(work, plan.cohort)
     split, subset = division(plan, work)
     fixed = {**plan.changes, "split.validation": subset, "split.folds": 0, "split.fractions": list(PARTS.values())}
-    fixed |= {"data.cache": str(work / "cache"), "engine.keep": ["last"], "engine.patience": 0, "budget.epochs": 0}
+    fixed |= {
+        "data.cache": os.path.relpath(work / "cache"),
+        "engine.keep": ["last"],
+        "engine.patience": 0,
+        "budget.epochs": 0,
+    }
     noted = work / f"{re.sub('_(seed|fold)[0-9]', '', plan.name)}.json"  # seeds and folds take as many steps
     if not noted.is_file():
         short = load(plan.recipe, plan.profile, {**fixed, "budget.steps": WARM + TIMED})
