@@ -6,9 +6,10 @@ fields get knots where the head is and not in the whole frame, and the magnitude
 instead of two (the Rician law's difference shows in air alone). The gain of the receiver is left out: whoever
 normalises removes it.
 
-Beyond the scanner there are two ways to leave what is known behind, each for a share of the draws: wild contrasts, in
-which a modality's tissues have any brightness (after Billot 2023, SynthSeg, doi 10.1016/j.media.2023.102789), and rough
-scans, with more shading, blur, noise and thicker slices than the parameters allow.
+Beyond the scanner there are three ways to leave what is known behind, each for a share of the draws: wild contrasts, in
+which a modality's tissues have any brightness (after Billot 2023, SynthSeg, doi 10.1016/j.media.2023.102789), rough
+scans, with more shading, blur, noise and thicker slices than the parameters allow, and faint lesions, through which the
+healthy brain is seen: in real scans what is marked as oedema varies in itself twice as much as the parameters let it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from brainseg_utils.phantom.contrast import T1N, Contrast, draw_contrast
+from brainseg_utils.phantom.contrast import T1C, T1N, Contrast, draw_contrast
 from brainseg_utils.phantom.fields import BOX, KNOT_SD, Array, Axes, basis, knot_count, separable, sigmoid
 from brainseg_utils.phantom.geometry import FIELD_STEP, FULL, SHADING
 from brainseg_utils.phantom.packed import SMALL, Packed
@@ -37,6 +38,8 @@ ROUGH_BLUR = (0.0, 1.6)
 """Added point spread (mm) of a rough scan."""
 ROUGH_THICK = 0.5
 """Least probability of thick slices in a rough scan."""
+FAINT, FAINT_T1C = (0.35, 1.0), (0.7, 1.0)
+"""Share of a faint lesion's own contrast that is left, in each modality; enhancement stays clearer."""
 FAINTEST = np.float32(0.02)
 
 
@@ -47,10 +50,12 @@ class Look:
     Attributes:
         wild: share of draws with wild contrasts.
         rough: share of rough scans.
+        faint: share of draws with a faint lesion.
     """
 
     wild: float = 0.0
     rough: float = 0.0
+    faint: float = 0.0
 
 
 @single_threaded
@@ -71,7 +76,11 @@ def redraw(
     if rng.random() < look.wild:
         contrast = _wild(contrast, rng)
     rough = rng.random() < look.rough
-    clean = _compose(case, contrast, p, factors.traps, rng)
+    left = np.ones(4, np.float32)
+    if rng.random() < look.faint:
+        left[:] = rng.uniform(*FAINT, 4)
+        left[T1C] = rng.uniform(*FAINT_T1C)
+    clean = _compose(case, contrast, p, factors.traps, left, rng)
     protocol_2d = rng.random() < p.scanner.protocol_2d
     thick = p.scanner.thick_2d if protocol_2d else p.scanner.thick_3d
     out = np.empty((4, len(case.brain)), np.float32)
@@ -101,8 +110,10 @@ def _wild(contrast: Contrast, rng: np.random.Generator) -> Contrast:
     return replace(contrast, mean=mean)
 
 
-def _compose(case: Packed, contrast: Contrast, p: Parameters, traps: float, rng: np.random.Generator) -> Array:
-    """The picture before the machine, (4, N)."""
+def _compose(
+    case: Packed, contrast: Contrast, p: Parameters, traps: float, left: Array, rng: np.random.Generator
+) -> Array:
+    """The picture before the machine, (4, N); `left` of the lesion's contrast, (4,)."""
     t, mean = p.contrast.texture, {name: v.astype(np.float32) for name, v in contrast.mean.items()}
     wm, gm, shell = (_fraction(case, name) for name in ("wm", "gm", "shell"))
     rest = 1 - shell
@@ -119,7 +130,7 @@ def _compose(case: Packed, contrast: Contrast, p: Parameters, traps: float, rng:
     some += alpha * (mean["wmh"][:, None] - some)
     image[:, case.matter] = some
     if len(case.lesion):
-        image[:, case.lesion] = _lesion(case, image[:, case.lesion], contrast, mean, p, rng)
+        image[:, case.lesion] = _lesion(case, image[:, case.lesion], contrast, mean, p, left, rng)
     some = image[:, case.small]
     for name, most in zip(SMALL, (1.0, 0.8, 1.0), strict=True):
         some += np.float32(most) * _fraction(case, name, case.small) * (mean[name][:, None] - some)
@@ -128,7 +139,13 @@ def _compose(case: Packed, contrast: Contrast, p: Parameters, traps: float, rng:
 
 
 def _lesion(
-    case: Packed, image: Array, contrast: Contrast, mean: dict[str, Array], p: Parameters, rng: np.random.Generator
+    case: Packed,
+    image: Array,
+    contrast: Contrast,
+    mean: dict[str, Array],
+    p: Parameters,
+    left: Array,
+    rng: np.random.Generator,
 ) -> Array:
     """Oedema, core, enhancement, cavity and blood over the healthy picture of the lesion's voxels, (4, L)."""
     t, where = p.contrast.texture, case.lesion
@@ -161,12 +178,14 @@ def _lesion(
             sign * factor * contrast.core_texture,
             factor * contrast.enhancing_texture,
         )
+        healthy = modality.copy()
         tissues = ("oedema", contrast.core, "et")
         for name, alpha, amplitude, pattern in zip(tissues, (oedema, core, rim), amplitudes, patterns, strict=True):
             colour = mean[name][m] * (1 + np.float32(amplitude) * pattern)
             if name == "oedema":
                 colour += np.float32(contrast.gradient[m]) * toward
             modality += alpha * (colour - modality)
+        modality += (1 - left[m]) * (healthy - modality)
         modality += fluid * (mean["rc"][m] - modality)
         if m == T1N:
             modality += blood * (np.float32(t.blood_t1n) - modality)

@@ -51,6 +51,7 @@ class Making:
     patches: int = 2
     wild: float = 0.0
     rough: float = 0.0
+    faint: float = 0.0
     normalisation: str = "zscore"
     lesion_weight: tuple[float, float] = (0.0, 1.6)
     foreground: float = 0.5
@@ -83,7 +84,7 @@ class Phantoms:
         self.size, self.seed, self.making = tuple(size), seed, making
         self.channels = [MODALITIES.index(name) for name in modalities]
         self.regions, self.exclusive = tuple(regions), exclusive
-        self.look = Look(making.wild, making.rough)
+        self.look = Look(making.wild, making.rough, making.faint)
         self.cohort = int(stream(seed, "phantoms of training").integers(2**31))  # not a cohort that someone wrote
         self.pool: dict[int, Packed] = {}
         self.drawn: OrderedDict[int, tuple[int, np.ndarray]] = OrderedDict()

@@ -45,6 +45,9 @@ def volumes(
     augment: str = "pipeline",
     dropout: float = 0.0,
     samples: int = 1,
+    painted: float = 0.0,
+    painter: str = "",
+    shapes: str = "grown",
     cache: str = "runs/cache",
 ) -> Sources:
     """Patches of the cases of any 3D layout, preprocessed once into a cache.
@@ -65,6 +68,10 @@ def volumes(
         augment: "none" or "pipeline", what the pipeline does.
         dropout: share of the samples that lose one modality or more.
         samples: patches of each case in one pass.
+        painted: extras a real patch, patches into which a tumour is painted while they are drawn (course): with 1, half
+            of the samples are extras.
+        painter: run folder or weights file of the generator that paints.
+        shapes: of painted tumours: "grown" by the phantom's model, or "warped" labels of the training cases.
         cache: folder for preprocessed cases.
 
     Raises:
@@ -92,13 +99,19 @@ def volumes(
     entries = store.entries(cases)
     live = {**settings, **({"drop": 0.0} if pipeline == "course" else {})}
     changed = augment == "pipeline"
+    change = live_part(pipeline, **live) if changed else None
+    if painted:
+        from brainseg_utils.training.painting import extras, patch_settings
+
+        found = patch_settings(pipeline, spacing, normalisation, modalities)
+        change = extras(painted, painter, shapes, seed, found, entries[: len(train)], change)
     patches = Patches(
         entries[: len(train)],
         None if pipeline in ("r1", "r3", "r4") else size,
         seed=seed,
         foreground=foreground if pipeline == "course" else 0.0,
         flips=flip_axes(pipeline, **settings) if changed else (),
-        augment=live_part(pipeline, **live) if changed else None,
+        augment=change,
         samples=samples,
         within="brain" if pipeline == "course" else "scan",
     )
@@ -136,6 +149,7 @@ def phantoms(
     patches: int = 2,
     wild: float = 0.0,
     rough: float = 0.0,
+    faint: float = 0.0,
     lesion_weight: tuple[float, ...] = (0.0, 1.6),
     flips: tuple[int, ...] = (0,),
     augment: float = 0.3,
@@ -165,6 +179,7 @@ def phantoms(
         patches: of each draw.
         wild: share of draws in which half of the modalities have random tissue contrasts.
         rough: share of draws with more shading, blur, noise and thicker slices.
+        faint: share of draws whose lesion lets the healthy brain through.
         lesion_weight: least and greatest weight of the tumour in the normalisation's statistics.
         flips: axes (0 to 2: X to Z) along which half of the patches are mirrored.
         augment: share of the patches that also go through the course's augmentation.
@@ -201,6 +216,7 @@ def phantoms(
         patches=patches,
         wild=wild,
         rough=rough,
+        faint=faint,
         normalisation=normalisation,
         lesion_weight=(lesion_weight[0], lesion_weight[1]),
         foreground=foreground,

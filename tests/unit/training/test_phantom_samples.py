@@ -11,7 +11,7 @@ import torch
 from brainseg_utils.errors import SettingError
 from brainseg_utils.phantom import redraw as redraw_room
 from brainseg_utils.phantom import scanner
-from brainseg_utils.phantom.contrast import draw_contrast
+from brainseg_utils.phantom.contrast import T2F, T2W, draw_contrast
 from brainseg_utils.phantom.geometry import geometry
 from brainseg_utils.phantom.packed import pack
 from brainseg_utils.phantom.parameters import default
@@ -189,6 +189,23 @@ def test_the_normalisation_is_that_of_a_scan(kind):
     without = normalise(values.copy(), tumour, 0.0, kind)[:, ~tumour]
     assert abs(without.mean() - (0 if kind == "zscore" else without.mean())) < 0.05
     assert without.mean() > normalise(values.copy(), tumour, 1.6, kind)[:, ~tumour].mean() + 0.3
+
+
+def test_a_faint_lesion_lets_the_healthy_brain_through(packed):
+    case = packed[0]
+    tumour, parameters = case.tumour, default()
+
+    def distance(share):
+        """Of the lesion's mean from the healthy one's, a modality, over six draws."""
+        found = []
+        for draw in range(6):
+            image = redraw(case, stream(0, "faint", draw), Look(faint=share), parameters)
+            found.append(np.abs(image[:, tumour].mean(1) - image[:, ~tumour].mean(1)) / image[:, ~tumour].std(1))
+        return np.mean(found, axis=0)
+
+    clear, faint = distance(0.0), distance(1.0)
+    assert faint[T2F] < 0.85 * clear[T2F]
+    assert faint[T2W] < 0.9 * clear[T2W]
 
 
 def test_the_share_of_low_grade_tumours_is_the_recipes(monkeypatch):
