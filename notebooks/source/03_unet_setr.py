@@ -1004,7 +1004,7 @@ def recorded_row(name):
 recorded = {
     name: recorded_row(record) for name, record in (RECORDS | {"course, 5 folds": "lgg_cross_validation"}).items()
 }
-pd.DataFrame(recorded).T.fillna("").style.set_uuid("recorded").set_properties(
+pd.DataFrame(recorded).T.style.format(na_rep="").set_uuid("recorded").set_properties(
     **{"text-align": "left", "white-space": "normal"}
 )
 
