@@ -66,11 +66,11 @@ ET, TC, WT on the grid of the files.
 **Network:** residual U-Net `resunet3d`, {parameters:,} parameters, works at 2 mm; probabilities averaged with those of
 the mirrored scan, threshold .5.
 
-**Data:** the phantom network (`phantom3d`, its own card), then {steps} steps on the eight `develop` cases of
+**Data:** the phantom network (`phantom`, its own card), then {steps} steps on the eight `develop` cases of
 `data/split.json`, from BraTS 2018, 2020, 2021 and 2023 (BraTS-GLI and BraTS-Africa). They may be used for research and
 teaching with the citations that BraTS asks for (Menze et al., doi:10.1109/TMI.2014.2377694; Bakas et al.,
 doi:10.1038/sdata.2017.117; Baid et al., arXiv 2107.02314; Adewole et al., arXiv 2305.19369). The 2023 releases are CC
-BY-NC 4.0, so these weights are for non-commercial use; those of `phantom3d` saw no patient and are not bound by it.
+BY-NC 4.0, so these weights are for non-commercial use; those of `phantom` saw no patient and are not bound by it.
 
 **On eight real scans it never saw** (Dice a case; no tumour and none found counts 1), beside the phantom network and
 the same network from scratch on the same eight cases for the same number of steps:
@@ -79,7 +79,7 @@ the same network from scratch on the same eight cases for the same number of ste
 
 Every case and seed: `data/reference/runs/fewshot/scores.csv`.
 
-**Weak where:** eight patients are few; after treatment use `--weights phantom3d`, which knows the resection cavity.
+**Weak where:** eight patients are few; after treatment use `--weights phantom`, which knows the resection cavity.
 
 **Made by:** `{command}` ({minutes:.0f} minutes of one CPU core an arm), {versions}.
 """

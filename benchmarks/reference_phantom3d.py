@@ -6,9 +6,9 @@ Each stretch goes on from the weights that the project ships, with a fresh optim
 nothing. Interrupted, the same command goes on. Then, each choice on the `develop` cases of `data/split.json` alone:
 
 1. thresholds, shares of components and the least ET are chosen one after the other, from few values;
-2. `develop` and `test` are scored with them, apart: `data/reference/runs/phantom3d/scores.csv`, one row a case and
+2. `develop` and `test` are scored with them, apart: `data/reference/runs/phantom/scores.csv`, one row a case and
    region, and `summary.json`;
-3. the fp16 weights, the rules inside, and the card: `data/reference/models/phantom3d`. They take the place of the
+3. the fp16 weights, the rules inside, and the card: `data/reference/models/phantom`. They take the place of the
    shipped ones if they are better on `develop`, by mean Dice over regions and cases.
 """
 
@@ -38,9 +38,8 @@ from brainseg_utils.training.records import record
 from brainseg_utils.training.run import Run, environment
 from brainseg_utils.training.train import train
 
-NAME = "phantom3d"
-MODEL = ROOT / "data" / "reference" / "models" / NAME
-RECORD = ROOT / "data" / "reference" / "runs" / NAME
+RECIPE, NAME = "phantom3d", "phantom"
+MODEL, RECORD = (ROOT / "data" / "reference" / part / NAME for part in ("models", "runs"))
 SEED = 1001  # of the phantoms that validate; those of the training are others
 VALIDATION = 8
 FLIPS = (0,)  # left and right: a head's only mirror axis
@@ -56,7 +55,7 @@ of them. Not a medical device.
 **Input:** T1, T1 with contrast, T2, FLAIR, skull-stripped and on one grid; one or more may be missing. **Output:**
 ET, TC, WT, and RC where the layout has it, on the grid of the files.
 
-**Network:** residual U-Net `resunet3d`, {parameters:,} parameters, works at 2 mm; recipe `{name}`; probabilities
+**Network:** residual U-Net `resunet3d`, {parameters:,} parameters, works at 2 mm; recipe `phantom3d`; probabilities
 averaged with those of the mirrored scan. Rules: {rules}.
 
 **Data:** synthetic heads alone (`brainseg_utils.phantom`), made while it trained, no picture twice; {steps:,} steps of
@@ -84,7 +83,7 @@ def stretch(work: Path, steps: int, fresh: bool, first: int) -> Run:
     changes: dict[str, Any] = {"budget.steps": steps, "seed": first}
     if not fresh:
         changes["engine.start"] = os.path.relpath(MODEL / "weights.safetensors")
-    return train(load(NAME, "full", changes), folder, work / f"stretch-{first}", resume=True)
+    return train(load(RECIPE, "full", changes), folder, work / f"stretch-{first}", resume=True)
 
 
 def better(seen: list[Seen], rules: Rules, others: Iterator[Rules]) -> Rules:
@@ -156,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, required=True, help="folder of the real data sets")
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "reference" / NAME)
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "reference" / RECIPE)
     parser.add_argument("--fresh", action="store_true", help="begin from nothing")
     arguments = parser.parse_args()
     one_thread()
