@@ -53,18 +53,12 @@ def plans() -> Iterator[Plan]:
     """All runs, the most wanted first."""
     for seed in range(SEEDS):
         yield from (rung(name, seed) for name in THREE_SEEDS)
-    names: dict[str, Mapping[str, Any]] = {"course_resunet3d": {}, **REPORTS}
-    for name, changes in names.items():
-        profile = "quick" if name.startswith("course") else "full"  # the course's own fitting to 2 mm
-        yield Plan(f"phantoms_{name}", name, RECIPE_SECONDS, changes, profile, looks=10, real=True)
-    cavity = {"data.regions": ["ET", "TC", "WT", "RC"]}
-    yield Plan("after_course_resunet3d", "course_resunet3d", AFTER_SECONDS, cavity, "quick", "after", looks=10)
-    yield Plan("after_r1_resunet", "r1_resunet", AFTER_SECONDS, CUBE, "full", "after", looks=10)
+    yield from (against(name) for name in ("course_resunet3d", "r1_resunet", "r4_unet"))
     for name, channels in SUBSETS.items():
         report = "r4_unet" if name == "all" else f"r4_unet_{name}"
         yield Plan(f"modalities_{report}", report, MODALITY_SECONDS, profile="quick", looks=10)
         lost = MODALITIES if name == "all" else ()
-        changes = {"data.modalities": channels}
+        changes: dict[str, Any] = {"data.modalities": channels}
         yield Plan(f"modalities_course_{name}", "course_resunet3d", MODALITY_SECONDS, changes, "quick", lost=lost)
     changes = {"data.dropout": DROPOUT}
     yield Plan("modalities_course_dropout", "course_resunet3d", MODALITY_SECONDS, changes, "quick", lost=MODALITIES)
@@ -73,7 +67,17 @@ def plans() -> Iterator[Plan]:
     for seed in range(1, SEEDS):
         changes = {**SMALL, "seed": seed}
         yield Plan(f"folds_fold0_seed{seed}", "course_resunet3d", FOLD_SECONDS, changes, "quick", fold=0)
+    yield against("r3_unet")
+    cavity = {"data.regions": ["ET", "TC", "WT", "RC"]}
+    yield Plan("after_course_resunet3d", "course_resunet3d", AFTER_SECONDS, cavity, "quick", "after", looks=10)
+    yield Plan("after_r1_resunet", "r1_resunet", AFTER_SECONDS, CUBE, "full", "after", looks=10)
     yield from (rung(name, 0) for name in LADDER if name not in THREE_SEEDS)
+
+
+def against(name: str) -> Plan:
+    """A report's recipe, or the course's, whose quick profile is its own fitting to 2 mm."""
+    profile = "quick" if name.startswith("course") else "full"
+    return Plan(f"phantoms_{name}", name, RECIPE_SECONDS, REPORTS.get(name, {}), profile, looks=10, real=True)
 
 
 def rung(name: str, seed: int) -> Plan:
