@@ -32,7 +32,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from measuring import Pace, free, peak_mib, untuned  # noqa: E402
 
 from brainseg_utils.files import write_json  # noqa: E402
-from brainseg_utils.parallel import default_workers  # noqa: E402
+from brainseg_utils.parallel import default_workers, one_thread  # noqa: E402
+
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,10 @@ def begin(
         more(parser)
     given = parser.parse_args()
     import torch
+    from threadpoolctl import threadpool_limits
 
+    one_thread()  # loader processes have a core each; they take their settings over from here
+    threadpool_limits(1)  # for libraries that are loaded already
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it: `until`
 
     torch.backends.cudnn.benchmark = torch.cuda.is_available()  # as MONAI's tutorial does; patches have one size

@@ -29,18 +29,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+from common import LARGEST_MB, RECORDED, ROOT
 
-from brainseg_utils.files import write_json  # noqa: E402
+from brainseg_utils.files import write_json
 
 EPOCHS = {"r2_setr": 350, "r2_unet_dice": 20, "r2_unet_combo07": 20, "r2_unet_combo05": 40}  # R2's
 STEPS = {"course_setr": 20_000, "course_lgg": 6000}
 LOOKS = 35  # validations a run
-LARGEST_MB = 16.0  # of the weights that are brought back
 WARM, TIMED, ROUNDS = 5, 10, 5
 FAIR = 96  # slices a batch, beside the recipe's: enough to keep a large GPU busy
-RECORDED = ("recipe.toml", "environment.json", "split.json", "history.csv", "metrics.json")
 STOP_S = 20  # for writing what is there
 EVERY_S = 10
 SMALL_RECIPES = ("r2_setr", "r2_unet_dice", "course_setr", "course_lgg")

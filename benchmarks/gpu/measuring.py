@@ -79,12 +79,12 @@ class Engine:
         return self.recipe.budget.batch / seconds(lambda: self.loop._step([batch]), self.pace.held_s)
 
     def turn(self) -> float:
-        """Samples a second, loader and all, once the batches that it makes ahead are used up."""
-        first, ahead = self.loop.state.step, 2 * self.recipe.engine.workers
+        """Samples a second, loader and all."""
+        first = self.loop.state.step
         batches = self.loop._batches(first, first + FAR // 10)
-        for _ in range(self.pace.warm if self.pace.turn_s == 0 else self.pace.warm + ahead):
-            self.loop._step(next(batches))
-        return self.recipe.budget.batch / seconds(lambda: self.loop._step(next(batches)), self.pace.turn_s)
+        return self.recipe.budget.batch / steady(
+            batches, lambda batch: self.loop._step(batch), self.pace, self.recipe.engine.workers
+        )
 
     def look(self) -> float:
         """Seconds of a validation, reckoned from one case that is predicted a second time."""
@@ -141,8 +141,18 @@ def seconds(step: Callable[[], object], least: float) -> float:
     return (now() - start) / count
 
 
+def steady(batches: Iterator[Any], step: Callable[[Any], object], pace: Pace, workers: int) -> float:
+    """Seconds of one step with its batch, once the batches are used up that a loader's processes make ahead."""
+    for _ in range(pace.warm):
+        step(next(batches))
+    if pace.turn_s:
+        for _ in range(2 * workers):
+            next(batches)
+    return seconds(lambda: step(next(batches)), pace.turn_s)
+
+
 def peak_mib() -> int:
-    """Most memory in use on the device (on a CPU: of the process) since `free`."""
+    """Most memory in use on the device since `free` or `seconds` began (on a CPU: of the process, ever)."""
     import torch
 
     from brainseg_utils.training import memory

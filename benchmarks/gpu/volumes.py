@@ -134,11 +134,8 @@ class Plain:
         return 1 / measuring.seconds(lambda: self.step(batch), self.pace.held_s)
 
     def turn(self) -> float:
-        """Samples a second, loader and all, once the batches that it makes ahead are used up."""
-        batches = self.batches()
-        for _ in range(self.pace.warm if self.pace.turn_s == 0 else self.pace.warm + 2 * self.workers):
-            self.step(next(batches))
-        return 1 / measuring.seconds(lambda: self.step(next(batches)), self.pace.turn_s)
+        """Samples a second, loader and all."""
+        return 1 / measuring.steady(self.batches(), self.step, self.pace, self.workers)
 
 
 def main_head(outputs: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
