@@ -172,7 +172,7 @@ def draw(scene, size=170, **settings):
 def watch(row, network, validation):
     scene = scene_of_batch(*validation.example)
     shares = ", ".join(f"{name} {row[f'dice_{name}']:.2f}" for name in REGIONS)
-    film[row["step"]] = (draw(scene, 190), f"After {row['step']} steps; Dice of the held-out cases: {shares}.")
+    film[row["step"]] = (draw(scene, 230), f"After {row['step']} steps; Dice of the held-out cases: {shares}.")
     with live.hold_sync():
         live.alt = film[row["step"]][1]
         live.png = png.encode(film[row["step"]][0])
@@ -192,7 +192,7 @@ live
 # where a patient has no ET, Dice is 1 if the network finds none either, and 0 if it finds a single voxel.
 
 # %%
-EPOCHS = 10  # looks at the held-out cases
+EPOCHS = 6  # looks at the held-out cases
 length = {"budget__steps": course_recipe.budget.steps} if setup.profile.quick else {"budget__seconds": 180.0}
 every = course_recipe.budget.steps // EPOCHS if setup.profile.quick else course_recipe.budget.epoch_steps
 runs = {"course": train_live("course", "course_resunet3d", after=watch, budget__epoch_steps=every, **length)}
@@ -743,7 +743,7 @@ predictions = {name: predict(name) for name in OUTPUTS}
 pd.DataFrame({name: dice_table(p) for name, p in predictions.items()}).T.style.format("{:.2f}").set_uuid("outputs")
 
 # %% [markdown]
-# **Answer.** These rows are one seed and seconds of training: they cannot say which is better, and each order of them can be had with another seed or more steps. What differs for certain: regions are what is scored, and may contradict each other; classes cannot, and are what a report on tissues needs
+# **Answer.** These rows are one seed and seconds of training: they cannot say which is better; another seed or more steps may turn their order round. What differs for certain: regions are what is scored, and may contradict each other; classes cannot, and are what a report on tissues needs
 # (R1 after treatment). nnU-Net's entry that won BraTS 2020 was trained on regions.
 
 # %%
@@ -1031,8 +1031,9 @@ def mean_of_ten(curve):
 
 def draw_losses():
     figure, axes = plt.subplots(figsize=(5.4, 2.8))
-    for (name, curve), style in zip(losses_of.items(), ("s--", "o-"), strict=False):
-        axes.plot(np.arange(10, R1_STEPS + 1, 10), mean_of_ten(curve), style, markersize=4, label=name)
+    for name, style in {"one softmax": "C0o-", "two softmaxes": "C1s--"}.items():
+        if name in losses_of:
+            axes.plot(np.arange(10, R1_STEPS + 1, 10), mean_of_ten(losses_of[name]), style, markersize=4, label=name)
     axes.set(xlabel="step", ylabel="training loss, mean of ten steps", ylim=(0, None))
     axes.legend(fontsize=8)
     ends = ", ".join(f"{mean_of_ten(curve)[-1]:.2f} with {name}" for name, curve in losses_of.items())
