@@ -71,7 +71,8 @@ def volumes(
         painted: extras a real patch, patches into which a tumour is painted while they are drawn (course): with 1, half
             of the samples are extras.
         painter: run folder or weights file of the generator that paints.
-        shapes: of painted tumours: "grown" by the phantom's model, or "warped" labels of the training cases.
+        shapes: of painted tumours: "grown" by the phantom's model; or "warped", shapes and contrasts of the training
+            cases.
         cache: folder for preprocessed cases.
 
     Raises:
