@@ -1004,7 +1004,7 @@ def entropy(z, truth):
     return F.cross_entropy(z, truth[:, 0].long())
 
 
-networks, losses_of = {}, {}
+networks, losses_of, STYLES = {}, {}, {"one softmax": "C0o-", "two softmaxes": "C1s--"}
 networks["two softmaxes"], losses_of["two softmaxes"] = train_r1(True, entropy)
 
 # %% [markdown]
@@ -1031,9 +1031,8 @@ def mean_of_ten(curve):
 
 def draw_losses():
     figure, axes = plt.subplots(figsize=(5.4, 2.8))
-    for name, style in {"one softmax": "C0o-", "two softmaxes": "C1s--"}.items():
-        if name in losses_of:
-            axes.plot(np.arange(10, R1_STEPS + 1, 10), mean_of_ten(losses_of[name]), style, markersize=4, label=name)
+    for name, curve in losses_of.items():
+        axes.plot(np.arange(10, R1_STEPS + 1, 10), mean_of_ten(curve), STYLES[name], markersize=4, label=name)
     axes.set(xlabel="step", ylabel="training loss, mean of ten steps", ylim=(0, None))
     axes.legend(fontsize=8)
     ends = ", ".join(f"{mean_of_ten(curve)[-1]:.2f} with {name}" for name, curve in losses_of.items())
