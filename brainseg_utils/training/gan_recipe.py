@@ -191,7 +191,9 @@ def parse(
     """A recipe from the tables of its file; arguments and errors as `load`."""
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES)
-    tables: dict[str, Any] = {key: dict(v) if isinstance(v, Mapping) else v for key, v in content.items() if key not in PROFILES}
+    tables: dict[str, Any] = {
+        key: dict(v) if isinstance(v, Mapping) else v for key, v in content.items() if key not in PROFILES
+    }
     laid_over: dict[str, Any] = {}
     if "profile" not in tables:  # a run's own recipe has its profile applied already
         tables["profile"] = profile
