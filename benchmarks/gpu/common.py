@@ -34,7 +34,6 @@ from measuring import Pace, free, peak_mib, untuned  # noqa: E402
 from brainseg_utils.files import write_json  # noqa: E402
 from brainseg_utils.parallel import default_workers, one_thread  # noqa: E402
 
-
 if TYPE_CHECKING:
     import torch
 
@@ -50,7 +49,7 @@ STOP_S = 20  # for stopping, and for writing what is there
 SAMPLE_S = 0.5
 TRAIN, HELD_OUT = 64, 8
 SEED = 12  # of the phantoms
-FOLDERS = ("--out", "--work", "--data")  # arguments that are places on this machine
+PLACES = ("--out", "--work", "--data", "--start")  # arguments that say where things are on this machine
 
 
 @dataclass
@@ -254,8 +253,8 @@ def collect(call: Call, run: Run, busy: Busy, row: dict[str, float] | None = Non
 
 
 def command() -> str:
-    """The command line, without this machine's folders."""
-    words = ["FOLDER" if before in FOLDERS else word for before, word in pairwise(sys.argv)]
+    """The command line, without this machine's paths."""
+    words = ["PATH" if before in PLACES else word for before, word in pairwise(sys.argv)]
     return shlex.join(["python", os.path.relpath(sys.argv[0], ROOT), *words])
 
 

@@ -45,7 +45,7 @@ def workers(call: Call, sources: Sources, batch: int) -> int:
     sample = sources.train.batch([0])
     needed = AHEAD * batch * sum(sample[name].nbytes for name in ("image", "label"))
     shared = Path("/dev/shm")
-    room = shutil.disk_usage(shared).free // (2 * needed) if shared.is_dir() else FAR
+    room = shutil.disk_usage(shared).free // needed if shared.is_dir() else FAR
     return int(min(max(default_workers() - 2, 1), room))
 
 

@@ -38,10 +38,9 @@ if TYPE_CHECKING:
     from brainseg_utils.training.recipe import Recipe
 
 NAME = "phantom3d"
-SHIPPED = common.ROOT / "data" / "reference" / "models" / NAME / "weights.safetensors"
+SHIPPED = common.ROOT / "data" / "reference" / "models" / "phantom" / "weights.safetensors"
 VALIDATION, SEED = 8, 1001  # the phantoms that `benchmarks/reference_phantom3d.py` validates on
 FIRST_SEED = 1000  # of stretches on a GPU; those on a CPU count from 0
-BLOCKS = 2  # of draws in a batch
 MAKING_SHARE = 0.15  # of the time
 GEOMETRIES = 512  # at most
 MEMORY_SHARE = 0.4  # of what is free, for the geometries that all loader processes hold
@@ -75,8 +74,8 @@ def main() -> None:
         if recipe is None:
             plain = make(call, {})
             count = geometries(call, plain)
-            patches = plain.data.options["patches"]
-            chosen = {"data.pool": count, "data.uses": FOR_EVER, "budget.batch": BLOCKS * SPREAD * patches}
+            batch = SPREAD * plain.data.options["patches"]  # whole draws: no two loader processes make the same one
+            chosen = {"data.pool": count, "data.uses": FOR_EVER, "budget.batch": batch}
             chosen |= start(call)
             sources = stored(call, make(call, chosen), cases, split)
             chosen["engine.workers"] = measuring.workers(call, sources, chosen["budget.batch"])
