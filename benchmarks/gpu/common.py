@@ -14,7 +14,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from measuring import Pace, free, peak_mib, untuned  # noqa: E402
+from measuring import Busy, Pace, free, peak_mib, untuned  # noqa: E402
 
 from brainseg_utils.files import write_json  # noqa: E402
 from brainseg_utils.parallel import default_workers, one_thread  # noqa: E402
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
 RECORDED = ("recipe.toml", "environment.json", "split.json", "history.csv", "metrics.json")
 LARGEST_MB = 16.0  # of the weights that are brought back
 STOP_S = 20  # for stopping, and for writing what is there
-SAMPLE_S = 0.5
 TRAIN, HELD_OUT = 64, 8
 SEED = 12  # of the phantoms
 PLACES = ("--out", "--work", "--data", "--start")  # arguments that say where things are on this machine
@@ -271,40 +269,3 @@ def until(end: float) -> Iterator[None]:
             raise
     finally:
         timer.cancel()
-
-
-class Busy(threading.Thread):
-    """Samples the share of the time in which the GPU computes; `phase` says what the samples belong to."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.phase, self.over = "training", threading.Event()
-        self.samples: dict[str, list[float]] = {}
-
-    def run(self) -> None:
-        """Until `over` is set, or nobody can tell."""
-        while not self.over.wait(SAMPLE_S):
-            phase, share = self.phase, utilisation()
-            if share is None:
-                return
-            self.samples.setdefault(phase, []).append(share)
-
-    def shares(self) -> dict[str, float] | None:
-        """Mean of each phase; None: not known."""
-        return {phase: round(sum(s) / len(s), 3) for phase, s in self.samples.items()} or None
-
-
-def utilisation() -> float | None:
-    """Share of the last moment in which the GPU computed something; None without a GPU, or where nobody can tell."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    try:
-        return torch.cuda.utilization() / 100
-    except Exception:  # no pynvml, or a part of a GPU: NVML has its own kinds of error
-        order = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-        try:
-            return float(subprocess.run(order, capture_output=True, text=True, check=True).stdout.split()[0]) / 100
-        except (OSError, ValueError, IndexError, subprocess.CalledProcessError):
-            return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import shutil
+import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,7 @@ LOOK_EVERY_S = 40  # seconds of training between two validations
 MARGIN = 0.93  # share of the time that is planned: steps may become slower
 FAR = 10**6  # steps that no measurement reaches
 WORTH = 1.05  # a larger batch must be so much quicker
+SAMPLE_S = 0.5  # between two looks at how busy the GPU is
 AHEAD = 3  # batches of each loader process in shared memory: two that wait, one in the making
 
 
@@ -228,3 +231,40 @@ def untuned() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+class Busy(threading.Thread):
+    """Samples the share of the time in which the GPU computes; `phase` says what the samples belong to."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.phase, self.over = "training", threading.Event()
+        self.samples: dict[str, list[float]] = {}
+
+    def run(self) -> None:
+        """Until `over` is set, or nobody can tell."""
+        while not self.over.wait(SAMPLE_S):
+            phase, share = self.phase, utilisation()
+            if share is None:
+                return
+            self.samples.setdefault(phase, []).append(share)
+
+    def shares(self) -> dict[str, float] | None:
+        """Mean of each phase; None: not known."""
+        return {phase: round(sum(s) / len(s), 3) for phase, s in self.samples.items()} or None
+
+
+def utilisation() -> float | None:
+    """Share of the last moment in which the GPU computed something; None without a GPU, or where nobody can tell."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    try:
+        return torch.cuda.utilization() / 100
+    except Exception:  # no pynvml, or a part of a GPU: NVML has its own kinds of error
+        order = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+        try:
+            return float(subprocess.run(order, capture_output=True, text=True, check=True).stdout.split()[0]) / 100
+        except (OSError, ValueError, IndexError, subprocess.CalledProcessError):
+            return None
