@@ -5,7 +5,7 @@
 Each stretch goes on from the weights that the project ships, with a fresh optimiser and warm-up; with --fresh from
 nothing. Interrupted, the same command goes on. Then, each choice on the `develop` cases of `data/split.json` alone:
 
-1. thresholds, shares of components and the least ET are chosen one after the other, from few values;
+1. threshold and share of components are chosen for one region after the other, the least ET with ET's, from few values;
 2. `develop` and `test` are scored with them, apart: `data/reference/runs/phantom/scores.csv`, one row a case and
    region, and `summary.json`;
 3. the fp16 weights, the rules inside, and the card: `data/reference/models/phantom`. They take the place of the
@@ -15,11 +15,12 @@ nothing. Interrupted, the same command goes on. Then, each choice on the `develo
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def stretch(work: Path, steps: int, fresh: bool, first: int) -> Run:
     return train(load(RECIPE, "full", changes), folder, work / f"stretch-{first}", resume=True)
 
 
-def better(seen: list[Seen], rules: Rules, others: Iterator[Rules]) -> Rules:
+def better(seen: list[Seen], rules: Rules, others: Iterable[Rules]) -> Rules:
     """The first of some rules, or one that is worth more than it on these cases."""
     best, value = rules, float(score(seen, rules)["dice"].mean())
     needed = value + WORTH
@@ -98,12 +99,17 @@ def better(seen: list[Seen], rules: Rules, others: Iterator[Rules]) -> Rules:
 
 
 def choose(seen: list[Seen]) -> Rules:
-    """Thresholds, shares and the least ET, one after the other; WT first, since the others lie inside."""
+    """Threshold and share of each region, outer ones first, since the others lie inside; with ET's also its least."""
     rules = Rules(flips=FLIPS)
     for region in REGIONS:
-        rules = better(seen, rules, (replace(rules, thresholds={**rules.thresholds, region: t}) for t in THRESHOLDS))
-        rules = better(seen, rules, (replace(rules, shares={**rules.shares, region: s}) for s in SHARES))
-    return better(seen, rules, (replace(rules, small_et=least) for least in LEAST_ET))
+        grid = itertools.product(THRESHOLDS, SHARES, LEAST_ET if region == "ET" else (0.0,))
+        rules = better(seen, rules, [_with(rules, region, *values) for values in grid])
+    return rules
+
+
+def _with(rules: Rules, region: str, threshold: float, share: float, least: float) -> Rules:
+    thresholds, shares = {**rules.thresholds, region: threshold}, {**rules.shares, region: share}
+    return replace(rules, thresholds=thresholds, shares=shares, small_et=least)
 
 
 def predicted(weights: Path, real: Path, subset: str) -> list[Seen]:
