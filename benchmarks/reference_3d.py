@@ -103,7 +103,9 @@ def fit(plan: Plan, work: Path) -> Run:
     """Trains a plan's recipe, or goes on with it."""
     folder, cases, _ = phantoms(work, plan.cohort)
     split, subset = division(plan, work)
-    fixed = {**plan.changes, "split.validation": subset, "split.folds": 0, "split.fractions": list(PARTS.values())}
+    whole = {"split.folds": 0, "split.fractions": list(PARTS.values())}
+    parts = {"split.folds": FOLDS, "split.fractions": []} if plan.fold is not None else whole
+    fixed: dict[str, Any] = {**plan.changes, **parts, "split.validation": subset}
     fixed |= {
         "data.cache": os.path.relpath(work / "cache"),
         "engine.keep": ["last"],
