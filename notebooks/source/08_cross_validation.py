@@ -223,7 +223,7 @@ best = {border: told.loc[border].idxmax() for border in told.index}
 figures.show(figure, "Contrast of three borders in four pictures, as a table in colours. Highest: " + "; ".join(f"{b}: {m}" for b, m in best.items()))  # fmt: skip
 
 # %% [markdown]
-# **Answer.** Read it by rows. Enhancing means: brighter *after* the contrast agent, so that the lowest row belongs to T1 contrast, by definition and here by measurement. The rim of the whole tumour is what FLAIR and T2 are made for: water is bright in both, and FLAIR turns the brain's own water dark. R4's two subsets, T1 alone and
+# **Answer.** Read it by rows. Enhancing means: brighter *after* the contrast agent, so that the lowest row should belong to T1 contrast; look whether it does here. The rim of the whole tumour is what FLAIR and T2 are made for: water is bright in both, and FLAIR turns the brain's own water dark. R4's two subsets, T1 alone and
 # T1 + T2 + FLAIR, both lack the picture that ET is named after.
 
 # %%
@@ -264,7 +264,7 @@ for name in sorted(RECORDED):
         print(textwrap.fill(f"{name}: {RECORDED[name].made}", 110, subsequent_indent="  "))
 
 # %% [markdown]
-# **Answer.** Compare down the columns, within one region: ET between the second and the third subset is the price of leaving out the contrast agent, WT between the first and the second that of leaving out FLAIR and T2. Compare across only where the intervals let you.
+# **Answer.** Read along a row. ET from the second column to the third is the price of leaving out the contrast agent; WT from the first to the second is that of leaving out FLAIR and T2. Where two intervals overlap widely, eight patients cannot tell the two apart. The recorded recipes of R4 and of the course had the same computing time; that comparison stands under Results.
 #
 # ## Bug lab 1: channels under the wrong name (R4)
 # **Watch it fail.** R4's network has three outputs, in the order of MONAI's conversion: TC, WT, ET. Its training log calls them "NC", "edema" and "ET". Nothing breaks: a name is only text. Here is the log that results, for the network with all four pictures, and beside it how much tissue the truth has under each name.
@@ -435,7 +435,7 @@ def deal(patients, k, rng):
 check.deal(deal)
 
 # %% [markdown]
-# The package deals the same way (`splits.k_fold`). A fold is a run like any other, of which one setting differs, `split.validation = "fold3"`: five commands on five machines would do. Here `crossval.cross_validate` makes them, several at a time where there are several cores, and goes on where it was interrupted. The held-out patients of the sections above take no part.
+# The package deals the same way (`splits.k_fold`). A fold is a run like any other, of which one setting differs, `split.validation = "fold3"`: five runs on five machines would do. Here `crossval.cross_validate` makes them, several at a time where there are several cores, and goes on where it was interrupted. The held-out patients of the sections above take no part.
 
 # %%
 dealt = splits.k_fold(others, min(5, len(others)), setup.seed)
@@ -446,7 +446,13 @@ fold_runs = crossval.cross_validate("course_resunet3d", setup.data_dir, setup.ou
 print(", ".join(f"{run.path.name}: {len(folds[run.path.name])} patients" for run in fold_runs))
 
 # %% [markdown]
-# Each fold's network judges its own patients. One row a patient, because patients are what is being sampled:
+# What the runs say of themselves, at the end of training and on the network's grid: mean, spread (the standard deviation), least and greatest Dice over the folds.
+
+# %%
+crossval.spread(fold_runs).loc[list(REGIONS)].style.format("{:.2f}").set_uuid("spread")
+
+# %% [markdown]
+# Which patients make the folds differ? Each fold's network judges its own patients, on the scans' own grid. One row a patient, because patients are what is being sampled:
 
 
 # %%
@@ -466,7 +472,7 @@ by_fold = judged.groupby("fold")[[*REGIONS, "mean"]].mean()
 by_fold.style.format("{:.2f}").set_uuid("folds")
 
 # %% [markdown]
-# And together: the mean over the folds, their spread (the standard deviation), the "best fold" as R4 reports it; below the mean over all patients with its bootstrap interval.
+# And together: the mean over the folds, their spread, the "best fold" as R4 reports it; below the mean over all patients with its bootstrap interval.
 
 # %%
 together = by_fold.agg(["mean", "std", "max"]).rename(index={"std": "spread of the folds", "max": "best fold"})
@@ -555,7 +561,7 @@ shown_rows.style.set_uuid("ensemble")
 
 # %% [markdown]
 # **Answer.** The row to compare the last one with is the first: that is what picking a network blindly gives. The best of them is only known after looking at the patients on which it is then reported, and the network that was best on its own fold is not that one by any rule. The mean of probabilities keeps what a vote throws away, how sure each network is. The price is five predictions
-# instead of one; `brainseg ensemble` joins the folds' weights into one file.
+# instead of one. `inference.ensemble.join` writes the folds' weights into one file, which `brainseg predict --weights` takes like any other.
 #
 # ### Three seeds or five folds?
 # A seed decides the first weights and the order of the patches; the patients stay the same. So seeds measure the luck of training, folds that and the patients. Recorded runs of one recipe: five folds, and fold 0 again with two other seeds.
