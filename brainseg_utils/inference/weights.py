@@ -13,7 +13,14 @@ from brainseg_utils.datasets.download import manifest_path
 from brainseg_utils.errors import DataError, SettingError, unknown
 
 WEIGHTS = "weights.safetensors"
-DEFAULTS: Mapping[str, str] = {"lgg": "lgg"}  # layout to model
+DEFAULTS: Mapping[str, str] = {  # layout to model
+    "brats2020": "phantom",
+    "brats2021": "phantom",
+    "brats2023": "phantom",
+    "brats2024": "phantom",
+    "msd": "phantom",
+    "lgg": "lgg",
+}
 
 
 def find(name: str | Path | None, layout: str) -> Path:

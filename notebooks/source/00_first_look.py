@@ -40,6 +40,7 @@ from brainseg_utils import course
 from brainseg_utils.course.readme import LESSONS
 from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.evaluation import perturb, protocols
+from brainseg_utils.inference.volumes import VolumePredictor
 from brainseg_utils.views import figures, slices, widget, words
 from brainseg_utils.views.state import ViewState, largest_lesion_point, scene_of
 from brainseg_utils.views.volumes import view_volume
@@ -50,25 +51,15 @@ check, quiz = setup.check, setup.quiz
 # %% [markdown]
 # ## Where this notebook ends
 # A *segmentation* says for every point of a scan which tissue it is. A *voxel* is such a point: a small box, as a pixel is a small square.
-# This is where we are going: one scan, what an expert marked in it (the *truth*), and what a prediction makes of it. The prediction
-# is not a network's yet: it is the truth with mistakes put in on purpose, until notebook 04 trains one.
+# This is where we are going: one scan, what an expert marked in it (the *truth*), and what a network makes of it (the *prediction*). The network
+# comes with the course: notebook 04 explains how it works. It has never seen this case, and the truth is not shown to it.
 
 # %%
 cases = find_cases(setup.data_dir)
 case = cases[case_number]
 volume, truth = case.images(), case.label().data
-
-
-def predict(truth: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """A stand-in for a network: the truth, its outlines 1.5 mm off, with false specks."""
-    spacing = volume.spacing
-    rough = perturb.deform(truth, spacing, amplitude_mm=1.5, scale_mm=6, rng=setup.rng("outline"))
-    oedema = case.scheme.value("SNFH")
-    return perturb.add_specks(rough, spacing, brain, count=4, value=oedema, rng=setup.rng("specks"))
-
-
-brain = (volume.data != 0).all(axis=0)
-prediction = predict(truth, brain)
+predictor = VolumePredictor.load("phantom" if setup.phantom else None, case.layout)
+prediction, _ = predictor.segment(case)
 
 # %% [markdown]
 # Before you go on: in the picture, where do truth and prediction agree, and where do they not?
@@ -79,8 +70,9 @@ end = ViewState(scene, point=largest_lesion_point(scene), labels="both", crossha
 figures.show(slices.render(end), alt=words.describe(end))
 
 # %% [markdown]
-# They agree about the place and the size, and disagree along the outlines and in small pieces elsewhere. How much is that? A number is
-# needed, and the rest of this notebook gets there.
+# Networks usually agree with an expert about the place, and disagree along the outlines, about which tissue is which, and in small pieces
+# elsewhere. How much is that here? A number is needed, and the rest of this notebook gets there. What the network was trained on, and how well it does on
+# real scans, is written on its *model card*, `data/reference/models`; every model should have one.
 #
 # ## What is in a case?
 # A *case* is one visit of one patient to the scanner. It has four images, called *modalities*: the same head, four times, with the scanner
@@ -222,8 +214,7 @@ quiz("empty-both")
 # millimetres, and take the distance that 95% of the points stay below (both ways, the worse counts). 0 is perfect; a large number means that a
 # piece of outline lies far from where it should be.
 #
-# **Guess first**: the prediction's outlines are moved by about 1.5 mm, and it has four false specks of swelling elsewhere in the
-# brain. Will Dice of WT be above or below 0.9? Will its HD95 be nearer to 2 mm or to 50 mm?
+# **Guess first**, from the picture above: which of the three regions will have the lowest Dice? Will the HD95 of WT be nearer to 2 mm or to 50 mm?
 
 # %%
 rows = protocols.score_case(truth, prediction, volume.spacing, "brats2023", case.scheme)
@@ -240,9 +231,9 @@ table[["truth (mL)", "prediction (mL)"]] /= 1000  # from mm³
 table.round(2)
 
 # %% [markdown]
-# What Dice loses, it loses along the outlines. ET is often a thin shell, nearly all outline, so that a small shift costs it a large share of
-# its voxels. The specks are tiny, so they hardly touch Dice; and they lie in the whole tumour's region only, because they are swelling. Whether they
-# touch HD95 depends on whether they hold more than 5% of the outline. A region that neither side has gets the perfect scores, 1 and 0;
+# A large, compact region can lose a layer of voxels all around and keep a high Dice. ET is often a thin shell, nearly all outline, so that the same shift costs it
+# a large share of its voxels. A small false piece elsewhere hardly touches Dice; it touches HD95 if it holds more than 5% of the
+# outline. A region that neither side has gets the perfect scores, 1 and 0;
 # one that only one side has gets a Dice of 0 and BraTS's penalty of 374 mm, about the diagonal of a whole scan. Now see the mistakes themselves:
 
 # %%
@@ -323,8 +314,8 @@ else:
 
 # %% [markdown]
 # ## Results
-# What this notebook measured, in one table: the case, the stand-in prediction, three regions. From notebook 04 on, a trained network stands where
-# the stand-in is, and the same lines score it.
+# What this notebook measured, in one table: the case, the network's prediction, three regions. The networks that you train from notebook 03 on are scored by
+# the same lines.
 
 # %%
 summary = table.round(3)
@@ -350,9 +341,10 @@ print(f"a cube of 7 mm, moved by 2 mm: Dice {fixed['WT', 'dice']:.4f}, HD95 {fix
 # ```
 # brainseg data verify DIR
 # brainseg course run --only 00 -p data_dir DIR
+# brainseg predict DIR --out PREDICTIONS
 # ```
 #
-# The first command lists every fault of the folder, with what to do about it; the second runs this notebook on it. BraTS 2020, 2021, 2023, 2024
+# The first command lists every fault of the folder, with what to do about it; the second runs this notebook on it; the third writes a segmentation for every case, with the network above. BraTS 2020, 2021, 2023, 2024
 # and Decathlon folders are recognised by their names. These are the cases at hand now:
 
 # %%
