@@ -231,7 +231,7 @@ quiz("contrast-agent")
 
 # %% [markdown]
 # ## 2 Three subsets
-# **Question: how much does a network lose by a picture?** The live runs above are one seed and seconds; they stand in the table's left part. The right part is from **recorded reference runs**: longer ones, made once on other phantoms (of normal difficulty, 32 to train on and 8 held out), with R4's own recipe and with the course's.
+# **Question: how much does a network lose by a picture?** The live runs above are one seed and seconds; they stand in the first rows of the table. The others are from **recorded reference runs**: longer ones, made once on other phantoms (of normal difficulty, 32 to train on and 8 held out), with R4's own recipe and with the course's.
 
 # %%
 RECORDED = reference_runs()
