@@ -74,17 +74,17 @@ def montage(state: ViewState, indices: Sequence[int] | None = None, columns: int
     chosen = _spread(state) if indices is None else list(indices)
     views = [replace(state.on_slice(i), crosshair=False) for i in chosen]
     tiles = [slices.render(view) for view in views]
-    body = slices.STRIP
     height, width, _ = tiles[0].shape
+    height -= slices.legend_height(views[0], width)
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))
-    canvas = np.full(
-        (rows * (height - body) + body, across * (width + slices.GAP) - slices.GAP, 3), slices.BACKGROUND, np.uint8
-    )
+    whole = across * (width + slices.GAP) - slices.GAP
+    body = slices.legend_height(state, whole)
+    canvas = np.full((rows * height + body, whole, 3), slices.BACKGROUND, np.uint8)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
-        place = canvas[row * (height - body) :, column * (width + slices.GAP) :]
-        place[: height - body, :width] = tile[:-body]
+        place = canvas[row * height :, column * (width + slices.GAP) :]
+        place[:height, :width] = tile[:height]
     slices.legend(canvas[-body:], state)
     listed = ", ".join(map(str, chosen))
     first = words.describe(views[len(views) // 2])

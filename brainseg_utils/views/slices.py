@@ -70,7 +70,7 @@ def layout(state: ViewState) -> tuple[list[Panel], tuple[int, int]]:
             column += across + GAP
         width = max(width, column - GAP)
         row += tallest + GAP
-    return panels, (row + STRIP, width)
+    return panels, (row + legend_height(state, width), width)
 
 
 def render(state: ViewState) -> np.ndarray:
@@ -92,7 +92,7 @@ def render(state: ViewState) -> np.ndarray:
         if state.crosshair:
             _cross(view, state, panel)
         _annotate(view, state, panel, last=panel is panels[-1])
-    legend(canvas[height - STRIP :], state)
+    legend(canvas[height - legend_height(state, width) :], state)
     return canvas
 
 
@@ -258,19 +258,37 @@ def _scale_bar(view: np.ndarray, state: ViewState) -> None:
     draw.write(view, f"{length} {state.scene.unit}", height - 7, width - 6, FONT - 1, "br")
 
 
+def legend_height(state: ViewState, width: int) -> int:
+    """Pixels that the legend below panels of this width needs: as many lines as its words fill, shown or not."""
+    return STRIP * max(len(_legend_lines(state, width)), 1)
+
+
 def legend(strip: np.ndarray, state: ViewState) -> None:
-    """Draws the line below the panels in place: the labels that the state shows, and the title."""
-    column, middle = 5, strip.shape[0] // 2
-    if state.overlay or state.outline:
-        for name, style in _styles(state).items():
-            if column + SWATCH + draw.text_width(name, FONT) > strip.shape[1]:
-                break
+    """Draws what stands below the panels in place: the labels that are shown, and where there is room the title."""
+    column, middle = 5, STRIP // 2
+    lines = _legend_lines(state, strip.shape[1]) if state.overlay or state.outline else []
+    for number, line in enumerate(lines):
+        column, middle = 5, number * STRIP + STRIP // 2
+        for name, style in line.items():
             swatch = strip[middle - SWATCH // 2 : middle - SWATCH // 2 + SWATCH, column : column + SWATCH]
             _swatch(swatch, style, filled=name != "agreed")
             draw.write(strip, name, middle, column + SWATCH + 5, FONT, "ml")
             column += SWATCH + draw.text_width(name, FONT) + 18
     if column + draw.text_width(state.scene.title, FONT) < strip.shape[1]:
         draw.write(strip, state.scene.title, middle, strip.shape[1] - 5, FONT, "mr", grey=170)
+
+
+def _legend_lines(state: ViewState, width: int) -> list[dict[str, palette.Style]]:
+    lines: list[dict[str, palette.Style]] = []
+    end = width
+    for name, style in _styles(state).items():
+        needed = SWATCH + draw.text_width(name, FONT)
+        if end + needed > width:
+            lines.append({})
+            end = 5
+        lines[-1][name] = style
+        end += needed + 18
+    return lines
 
 
 def _swatch(view: np.ndarray, style: palette.Style, filled: bool) -> None:

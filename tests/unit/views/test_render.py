@@ -325,3 +325,12 @@ def test_arrays_that_do_not_belong_together_are_refused():
         replace(scene, truth=scene.truth.astype(float))
     with pytest.raises(SettingError, match="window 60 to 40"):
         Window(60, 40)
+
+
+@pytest.mark.parametrize("size", [160, 240, 600])
+def test_the_legend_names_everything_in_as_many_lines_as_it_needs(size, monkeypatch):
+    state = ViewState(make_scene(channels=1), point=(10, 9, 8), labels="errors", size=size, crosshair=False)
+    written = []
+    monkeypatch.setattr(draw, "write", lambda strip, text, *rest, **more: written.append(text))
+    slices.render(state)
+    assert {"agreed", "missed", "extra", "other tissue"} <= set(written)
