@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
-LARGEST_BLOCK, NEVER = 1 << 30, 2**31 - 1  # bytes
+SMALL_BLOCK, LARGEST_BLOCK, NEVER = 1 << 16, 1 << 30, 2**31 - 1  # bytes
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -67,9 +67,18 @@ def keep_memory() -> None:
     A step allocates and frees the same few hundred megabytes as the one before. Given back, they return as page faults:
     12 to 14 % of a training step on one CPU core (`benchmarks/training_2d.py` contains it).
     """
+    _tell_malloc({M_MMAP_THRESHOLD: LARGEST_BLOCK, M_TRIM_THRESHOLD: NEVER})
+
+
+def return_memory() -> None:
+    """Tells glibc to give freed blocks back at once, so that the process's size is what lives; elsewhere nothing."""
+    _tell_malloc({M_MMAP_THRESHOLD: SMALL_BLOCK, M_TRIM_THRESHOLD: SMALL_BLOCK})
+
+
+def _tell_malloc(settings: Mapping[int, int]) -> None:
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
-        mallopt(M_TRIM_THRESHOLD, NEVER)
+    for name, value in settings.items():
+        if mallopt:
+            mallopt(name, value)
