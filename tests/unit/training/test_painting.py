@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brainseg_utils.datasets.export import write_case
@@ -121,11 +121,13 @@ def test_codes_have_the_tissues_that_are_asked_for(painter):
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000))
+@example(185)  # 2.8 times as large
 def test_a_varied_shape_has_the_same_tissues_and_about_the_same_size(seed):
     shape = ball(6)
     found = shapes.vary(shape, stream(seed, "shape"))
     assert set(np.unique(found)) == {0, 1, 2, 3}
-    assert 0.3 < (found > 0).sum() / (shape > 0).sum() < 2.5
+    most = 1.5 * np.exp(3 * shapes.LOG_SCALE)  # scaled along three axes; bending adds half of that at most
+    assert 1 / most < (found > 0).sum() / (shape > 0).sum() < most
     assert all(found.any(axis=tuple(a for a in range(3) if a != axis))[[0, -1]].all() for axis in range(3))
 
 
