@@ -2,19 +2,27 @@
 
     python benchmarks/reference_fewshot.py --real FOLDER [--steps 600] [--seeds 0 1 2] [--work runs/reference/fewshot]
 
-Both arms have one recipe (`course_resunet3d` at 2 mm, with the regions of the phantom network), one set of cases, one
-number of steps; they differ in where they begin, and in the rate: that of the recipe from scratch, a quarter of it from
-the phantom weights. Nothing is selected: the last slow weights are scored on the eight `test` cases at the files' own
-resolution, beside the phantom network without any of these cases ("zero-shot"), all of them with the rules that the
-phantom network carries. Pairs are compared case by case.
+    scratch       from random weights
+    fine-tuned    from the phantom network's, at a quarter of the rate
+    halfway       the mean of the fine-tuned and the phantom network's weights (`ensemble.average`)
+    zero-shot     the phantom network, without any of these cases
 
-Writes `data/reference/runs/fewshot` (scores.csv, summary.json) and, if the fine-tuned network's mean Dice over `test`
-cases and regions is the best, the first seed's weights as a model to ship: `data/reference/models/fewshot`.
+All that are trained have one recipe (`course_resunet3d` at 2 mm, with the regions of the phantom network), one set of
+cases and one number of steps. Nothing is selected on the way: the last slow weights are scored on the eight `test`
+cases at the files' own resolution, with the rules that the phantom network carries, which were chosen on `develop`.
+Pairs are compared case by case, over the means of the seeds.
+
+Which one ships is decided on `develop` alone: half of it teaches, the other half is scored, then the other way round
+(first seed). Zero-shot has an advantage there: its rules were chosen on these cases.
+
+Writes `data/reference/runs/fewshot` (scores.csv, folds.csv, summary.json) and, if zero-shot is not the best on
+`develop`, the first seed's weights as a model to ship: `data/reference/models/fewshot`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import sys
@@ -26,6 +34,7 @@ from real_scans import REGIONS, ROOT, Seen, cases, score, summarise
 from reference_phantom3d import MODEL, table
 
 from brainseg_utils.datasets import splits
+from brainseg_utils.datasets.cases import Case
 from brainseg_utils.datasets.splits import Split
 from brainseg_utils.evaluation import statistics
 from brainseg_utils.files import atomic, write_json, write_text
@@ -42,7 +51,9 @@ from brainseg_utils.training.train import sources
 
 NAME = "fewshot"
 RECORD, TARGET = (ROOT / "data" / "reference" / part / NAME for part in ("runs", "models"))
-ARMS = ("scratch", "fine-tuned")
+PHANTOM = MODEL / "weights.safetensors"
+TRAINED = ("scratch", "fine-tuned")
+PAIR = ("halfway", "fine-tuned")
 RATE, SMALL = 2e-3, 5e-4
 CHANGES: dict[str, Any] = {
     "data.spacing": 2.0,
@@ -65,13 +76,15 @@ ET, TC, WT on the grid of the files.
 the mirrored scan, with the rules of the phantom network.
 
 **Data:** the phantom network (`phantom`, its own card), then {steps} steps on the eight `develop` cases of
-`data/split.json`, from BraTS 2018, 2020, 2021 and 2023 (BraTS-GLI and BraTS-Africa). They may be used for research and
-teaching with the citations that BraTS asks for (Menze et al., doi:10.1109/TMI.2014.2377694; Bakas et al.,
-doi:10.1038/sdata.2017.117; Baid et al., arXiv 2107.02314; Adewole et al., arXiv 2305.19369). The 2023 releases are CC
-BY-NC 4.0, so these weights are for non-commercial use; those of `phantom` saw no patient and are not bound by it.
+`data/split.json` ({kind}: see the table), from BraTS 2018, 2020, 2021 and 2023 (BraTS-GLI and BraTS-Africa). They may
+be used for research and teaching with the citations that BraTS asks for (Menze et al., doi:10.1109/TMI.2014.2377694;
+Bakas et al., doi:10.1038/sdata.2017.117; Baid et al., arXiv 2107.02314; Adewole et al., arXiv 2305.19369). The 2023
+releases are CC BY-NC 4.0, so these weights are for non-commercial use; those of `phantom` saw no patient and are not
+bound by it.
 
-**On eight real scans it never saw** (Dice a case; no tumour and none found counts 1), beside the phantom network and
-the same network from scratch on the same eight cases for the same number of steps:
+**On eight real scans it never saw** (Dice a case, means over three seeds; no tumour and none found counts 1): from
+random weights ("scratch"), from the phantom network ("fine-tuned"), the mean of the weights of both ("halfway"), and
+the phantom network as it is ("zero-shot"):
 
 {table}
 
@@ -83,77 +96,93 @@ Every case and seed: `data/reference/runs/fewshot/scores.csv`.
 """
 
 
-def fit(arm: str, seed: int, steps: int, real: Path, work: Path) -> Run:
-    """Trains an arm, or goes on with it."""
+def fit(arm: str, seed: int, steps: int, chosen: list[Case], work: Path, suffix: str = "") -> Path:
+    """Trains an arm, or goes on with it; its run's folder."""
     changes = {**CHANGES, "budget.steps": steps, "budget.epoch_steps": max(steps // 6, 1), "seed": seed}
     changes["data.cache"] = os.path.relpath(work / "cache")
     changes["optimiser.rate"] = RATE if arm == "scratch" else SMALL
     if arm != "scratch":
-        changes["engine.start"] = os.path.relpath(MODEL / "weights.safetensors")
-    recipe, chosen = load("course_resunet3d", "full", changes), cases(real, "develop")
-    run = Run.begin(work / f"{arm}-{seed}", recipe, resume=True)
+        changes["engine.start"] = os.path.relpath(PHANTOM)
+    recipe = load("course_resunet3d", "full", changes)
+    run = Run.begin(work / f"{arm}-{seed}{suffix}", recipe, resume=True)
     splits.save(Split({"train": tuple(sorted(case.id for case in chosen))}, seed), run.path / "split.json")
-    return loop.fit(recipe, sources(recipe, chosen, []), run)  # not `train`: the eight are of several data sets
+    return loop.fit(recipe, sources(recipe, chosen, []), run).path  # not `train`: the eight are of several data sets
 
 
-def scored(arm: str, seed: int, weights: Path, real: Path, rules: Rules) -> pd.DataFrame:
-    """One row a `test` case and region."""
+def weights_of(run: Path) -> dict[str, Path]:
+    """What a fine-tuning gives: its own weights, and the mean of them and those where it began."""
+    tuned = run / "weights.safetensors"
+    return {"fine-tuned": tuned, "halfway": ensemble.average([tuned, PHANTOM], run / "halfway.safetensors")}
+
+
+def scored(arm: str, seed: int, weights: Path, chosen: list[Case], rules: Rules) -> pd.DataFrame:
+    """One row a case and region."""
     predictor = VolumePredictor(ensemble.read(weights), rules)
-    seen = (Seen.of(predictor, case) for case in cases(real, "test"))
-    return score(seen, rules).assign(arm=arm, seed=seed)
+    return score((Seen.of(predictor, case) for case in chosen), rules).assign(arm=arm, seed=seed)
+
+
+def folds(seed: int, steps: int, chosen: list[Case], work: Path, rules: Rules) -> pd.DataFrame:
+    """Each half of the cases by the networks that the other half taught, and zero-shot."""
+    frames = []
+    for part in (0, 1):
+        run = fit("fine-tuned", seed, steps, chosen[1 - part :: 2], work, f"-half{part}")
+        for arm, weights in {"zero-shot": PHANTOM, **weights_of(run)}.items():
+            frames.append(scored(arm, seed, weights, chosen[part::2], rules))
+    return pd.concat(frames)
 
 
 def compare(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Fine-tuned minus each other arm, case by case (means over seeds), with its interval."""
+    """Fine-tuned and halfway minus each other arm, case by case (means over seeds), with intervals."""
     means = scores.groupby(["arm", "region", "case"])["dice"].mean()
     found: dict[str, dict[str, Any]] = {}
-    for other in sorted({*scores["arm"]} - {"fine-tuned"}):
+    for arm, other in (*itertools.product(("fine-tuned", "halfway"), ("scratch", "zero-shot")), PAIR):
         for region in REGIONS:
-            pairs = means["fine-tuned", region].sort_index(), means[other, region].sort_index()
+            pairs = means[arm, region].sort_index(), means[other, region].sort_index()
             difference = (pairs[0] - pairs[1]).to_numpy()
-            low, high = statistics.bootstrap_interval(difference, stream(0, NAME, other, region))
+            low, high = statistics.bootstrap_interval(difference, stream(0, NAME, arm, other, region))
             row = {"mean": difference.mean(), "low": low, "high": high}
-            found[f"fine-tuned minus {other}, {region}"] = {key: round(float(value), 4) for key, value in row.items()}
+            found[f"{arm} minus {other}, {region}"] = {key: round(float(value), 4) for key, value in row.items()}
     return found
 
 
 def main() -> None:
-    """All arms and seeds, their scores, and the model if it is the better one."""
+    """All arms and seeds, their scores, and the model that is the better one on `develop`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, required=True, help="folder of the real data sets")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "reference" / NAME)
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     one_thread()
-    words = ["python", os.path.relpath(sys.argv[0], ROOT), "--real", "FOLDER", "--steps", str(arguments.steps)]
-    command = shlex.join([*words, "--seeds", *map(str, arguments.seeds)])
-    runs = {
-        (arm, seed): fit(arm, seed, arguments.steps, arguments.real, arguments.work)
-        for seed in arguments.seeds
-        for arm in ARMS
-    }
-    shipped = MODEL / "weights.safetensors"
-    rules = ensemble.read_settings(shipped)
+    words = ["python", os.path.relpath(sys.argv[0], ROOT), "--real", "FOLDER", "--steps", str(given.steps)]
+    command = shlex.join([*words, "--seeds", *map(str, given.seeds)])
+    develop, first = cases(given.real, "develop"), given.seeds[0]
+    rules = ensemble.read_settings(PHANTOM)
     assert isinstance(rules, Rules)
-    frames = [scored("zero-shot", 0, shipped, arguments.real, rules)]
-    frames += [scored(arm, seed, run.weights, arguments.real, rules) for (arm, seed), run in runs.items()]
+    halves = folds(first, given.steps, develop, given.work, rules)
+    best = str(halves.groupby("arm")["dice"].mean().idxmax())
+    runs = {(arm, seed): fit(arm, seed, given.steps, develop, given.work) for seed in given.seeds for arm in TRAINED}
+    test = cases(given.real, "test")
+    frames = [scored("zero-shot", 0, PHANTOM, test, rules)]
+    for (trained, seed), run in runs.items():
+        made = weights_of(run) if trained == "fine-tuned" else {trained: run / "weights.safetensors"}
+        frames += [scored(arm, seed, weights, test, rules) for arm, weights in made.items()]
     scores = pd.concat(frames)
-    first = runs["fine-tuned", arguments.seeds[0]]
-    record(first.path, NAME, command)
-    with atomic(RECORD / "scores.csv") as temporary:
-        scores.round(4).to_csv(temporary, index=False)
+    tuned = Run(runs["fine-tuned", first])
+    record(tuned.path, NAME, command)
+    for name, frame in (("scores", scores), ("folds", halves)):
+        with atomic(RECORD / f"{name}.csv") as temporary:
+            frame.round(4).to_csv(temporary, index=False)
     means = scores.groupby(["arm", "case", "region"], as_index=False)[["dice", "truth_ml"]].mean()
     summaries = {str(arm): summarise(rows, f"{NAME} {arm}") for arm, rows in means.groupby("arm")}
-    write_json(RECORD / "summary.json", {**summaries, "differences": compare(scores)})
-    print(table(summaries))
-    by_arm = scores.groupby("arm")["dice"].mean()
-    if by_arm.idxmax() != "fine-tuned":
-        print(f"{by_arm.idxmax()} is better: no weights were written")
+    by_fold = halves.groupby(["arm", "region"])["dice"].mean().unstack().round(4).to_dict("index")
+    write_json(RECORD / "summary.json", {**summaries, "differences": compare(scores), "develop": by_fold, "best": best})
+    print(table(summaries), by_fold, f"best on develop: {best}", sep="\n")
+    if best == "zero-shot":
         return
-    ensemble.join([first.weights], TARGET / "weights.safetensors", rules)
-    facts = {"steps": arguments.steps, "table": table(summaries), "command": command}
-    facts |= {"parameters": first.metrics["parameters"], "minutes": first.metrics["seconds"] / 60}
+    ensemble.join([weights_of(tuned.path)[best]], TARGET / "weights.safetensors", rules)
+    facts = {"steps": given.steps, "table": table(summaries), "command": command, "kind": best}
+    facts |= {"parameters": tuned.metrics["parameters"], "minutes": tuned.metrics["seconds"] / 60}
     write_text(TARGET / "card.md", CARD.format(versions=f"torch {environment()['versions']['torch']}", **facts))
 
 

@@ -74,6 +74,41 @@ def join(files: Sequence[str | Path], out: str | Path, settings: Settings | Rule
     return write_weights(Path(out), about, _halves(tensors, out))
 
 
+def average(files: Sequence[str | Path], out: str | Path, settings: Settings | Rules | None = None) -> Path:
+    """Writes one network whose weights are the mean of those of several, in float16.
+
+    Of a network and itself taught further, the mean keeps much of what both know, at the cost of one (Wortsman et al.
+    2022, "Robust fine-tuning of zero-shot models", arXiv 2109.01903).
+
+    Args:
+        files: one network each, of one architecture; the first lends recipe and classes.
+        out: the file.
+        settings: to predict with; default: those of the first file.
+
+    Raises:
+        DataError: not a weights file, several networks in one, or networks of different shapes.
+        SettingError: no files, or networks of different classes.
+        BrainsegError: the disk is full.
+    """
+    if not files:
+        raise SettingError("no weights", expected="one file or more")
+    parts = [read_weights(file) for file in files]
+    about, first = parts[0]
+    for file, (told, weights) in zip(files, parts, strict=True):
+        if told["format"] != FORMAT:
+            raise DataError(f"format {told['format']!r}", where=file, expected="one network, as a run writes it")
+        if (told["classes"], told["exclusive"]) != (about["classes"], about["exclusive"]):
+            raise SettingError(f"networks of classes {about['classes']} and {told['classes']}", where=file)
+        if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in first.items()}:
+            raise DataError(f"not the network of {files[0]}", where=file, expected="the same layers and widths")
+    mean = {
+        name: torch.stack([weights[name] for _, weights in parts]).mean(dim=0) if t.is_floating_point() else t
+        for name, t in first.items()
+    }
+    how = {SETTINGS: asdict(settings or read_settings(files[0]))}
+    return write_weights(Path(out), {**about, **how}, _halves(mean, out))
+
+
 def read(path: str | Path) -> list[Trained]:
     """The networks of a file, float32: of `join`, or of a run.
 

@@ -150,3 +150,32 @@ def test_other_files_are_refused(runs, tmp_path):
     odd = {**about, "predict": {"treshold": 0.4}}
     with pytest.raises(SettingError, match="did you mean 'threshold'"):
         read_settings(ensemble.write_weights(tmp_path / "odd.safetensors", odd, tensors))
+
+
+def test_the_mean_of_weights_lies_halfway_and_counts_stay_whole(runs, tmp_path):
+    about, first = runs[0], load_file(runs[0])
+    moved = {name: t + 0.5 if t.is_floating_point() else t for name, t in first.items()}
+    trained = load_weights(about)
+    other = save_weights(tmp_path / "moved.safetensors", moved, trained.recipe, 9, ("tumour",))
+    [mean] = read(ensemble.average([about, other], tmp_path / "mean.safetensors"))
+    assert mean.recipe == trained.recipe
+    for name, tensor in mean.network.state_dict().items():
+        wanted = ((first[name] + moved[name]) / 2).half().float() if tensor.is_floating_point() else first[name]
+        assert torch.equal(tensor, wanted), name
+    [alone] = read(ensemble.average([about], tmp_path / "alone.safetensors"))
+    assert all(torch.equal(t, first[n].half().float()) for n, t in alone.network.state_dict().items() if t.ndim)
+
+
+def test_the_mean_refuses_networks_that_do_not_match(runs, tmp_path):
+    out = tmp_path / "mean.safetensors"
+    with pytest.raises(DataError, match="not the network of"):
+        ensemble.average(runs, out)
+    with pytest.raises(SettingError, match="no weights"):
+        ensemble.average([], out)
+    with pytest.raises(DataError, match="one network"):
+        ensemble.average([join(runs, tmp_path / "both.safetensors")], out)
+    trained = load_weights(runs[0])
+    named = save_weights(tmp_path / "named.safetensors", load_file(runs[0]), trained.recipe, 9, ("lesion",))
+    with pytest.raises(SettingError, match="networks of classes"):
+        ensemble.average([runs[0], named], out)
+    assert not out.exists()
