@@ -1,4 +1,4 @@
-"""The recorded 3D runs: one change at a time, reports beside the course, after treatment, modalities, five folds.
+"""The recorded 3D runs: one change at a time, reports beside the course, after treatment, modalities, folds, Swin.
 
     python benchmarks/reference_3d.py [--real FOLDER] [--work runs/reference/3d] [--only NAME]
 
@@ -206,9 +206,15 @@ def ensemble(work: Path, command: str) -> None:
 
 def differences() -> None:
     """Adds to the course's record by how much it is ahead of each report's recipe, case by case."""
-    for stem in ("phantoms", "after"):
-        folder = RECORDS / f"{stem}_course_resunet3d"
-        others = [path for path in sorted(RECORDS.glob(f"{stem}_r[0-9]_*")) if (path / "scores.csv").is_file()]
+    for stem, name in (
+        ("phantoms", "course_resunet3d"),
+        ("after", "course_resunet3d"),
+        ("swin", "course_resunet3d"),
+        ("swin", "course_swin"),
+    ):
+        folder = RECORDS / f"{stem}_{name}"
+        others = [path for path in sorted(RECORDS.glob(f"{stem}_*")) if (path / "scores.csv").is_file()]
+        others.remove(folder) if folder in others else None
         if not (folder / "scores.csv").is_file():
             continue
         ours, ahead = pd.read_csv(folder / "scores.csv"), {}

@@ -9,6 +9,7 @@ from typing import Any
 from brainseg_utils.datasets.layouts import MODALITIES
 
 LADDER_SECONDS, RECIPE_SECONDS, AFTER_SECONDS, MODALITY_SECONDS, FOLD_SECONDS = 40.0, 120.0, 75.0, 30.0, 25.0
+SWIN_SECONDS = 900.0
 FOLDS, SEEDS = 5, 3
 WIDTH = 8
 BASE = {"width": WIDTH, "norm": "instance"}
@@ -28,6 +29,12 @@ LADDER: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # as in notebook 04
 THREE_SEEDS = ("fcnn", "no_skips", "skips", "residual")
 CUBE = {"data.size": [64, 64, 64]}
 REPORTS: Mapping[str, Mapping[str, Any]] = {"r1_resunet": CUBE, "r3_unet": CUBE, "r4_unet": {"data.spacing": 2.0}}
+SWIN = {**CUBE, "data.spacing": 2.0, "network.feature_size": 12}
+SWINS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # recipe's profile and changes; as in notebook 05, longer
+    "course_swin": ("full", {**SWIN, "optimiser.rate": 2e-3, "data.dropout": 0.0, "engine.ema": 0.99}),
+    "r0_swin": ("full", SWIN),
+    "course_resunet3d": ("quick", {"engine.ema": 0.99}),
+}
 SUBSETS = {"t1": ["t1n"], "t1t2flair": ["t1n", "t2w", "t2f"], "all": list(MODALITIES)}
 SMALL = {"data.size": SIDE, "network.widths": [16, 32, 48]}
 DROPOUT = 0.5
@@ -72,6 +79,8 @@ def plans() -> Iterator[Plan]:
     yield Plan("after_course_resunet3d", "course_resunet3d", AFTER_SECONDS, cavity, "quick", "after", looks=10)
     yield Plan("after_r1_resunet", "r1_resunet", AFTER_SECONDS, CUBE, "full", "after", looks=10)
     yield from (rung(name, 0) for name in LADDER if name not in THREE_SEEDS)
+    for name, (profile, changes) in SWINS.items():
+        yield Plan(f"swin_{name}", name, SWIN_SECONDS, changes, profile, looks=10, real=True)
 
 
 def against(name: str) -> Plan:

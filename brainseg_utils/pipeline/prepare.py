@@ -62,7 +62,7 @@ def view(
 
     Args:
         pipeline: key of `registry.PIPELINES`.
-        spacing: mm (course, r4).
+        spacing: mm (course, r0, r4).
         normalisation: "zscore" or "median" (course).
         size: of the grid that whole scans are resized to (r1, r3).
         **others: options that matter in training alone.
@@ -76,7 +76,7 @@ def view(
     """
     views = {
         "course": View(normalisation, spacing),
-        "r0": View("zscore_nonzero"),
+        "r0": View("zscore_nonzero", spacing),
         "r1": View("r1", resize=tuple(size)),
         "r3": View("min_max", resize=tuple(size), whole=True),
         "r4": View("zscore_nonzero", spacing or 1.0),

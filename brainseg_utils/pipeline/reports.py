@@ -78,15 +78,18 @@ def _elastic() -> Compose:
     return _interpolated(Rand3DElasticd(KEYS, ELASTIC_SIGMA, ELASTIC_MAGNITUDE, **options))
 
 
-def r0(size: Sequence[int] = (128, 128, 128)) -> tuple[Step, ...]:
+def r0(size: Sequence[int] = (128, 128, 128), spacing: float = 0.0) -> tuple[Step, ...]:
     """R0, Swin-UNETR: z-score of each modality over its non-zero voxels, random patches, flips, shift and scale.
 
     Args:
         size: of the patch; 128^3 stated.
+        spacing: mm that scans are brought to first; 0: their own, as R0 has it.
     """
+    space = _interpolated(Spacingd(KEYS, (spacing,) * 3, mode=IMAGE_AND_LABEL, **_LABEL_MAY_LACK))
     pad = SpatialPadd(KEYS, size, **_LABEL_MAY_LACK)
     patch = RandSpatialCropd(KEYS, size, random_size=False, **_LABEL_MAY_LACK)
     return (
+        *([Step(f"spacing {spacing:g} mm", "fixed", space)] if spacing else []),
         Step("z-score over non-zero", "fixed", Imaged(arrays.zscore_nonzero)),
         Step("regions ET, TC, WT", "fixed", ToRegionsd(R0_REGIONS)),
         Step(f"pad to at least {_by(size)}", "fixed", pad, unstated=True),

@@ -22,7 +22,7 @@ AUGMENTATIONS = ("none", "pipeline")
 CHANNELS: Mapping[str, tuple[str, ...]] = {"r0": ("ET", "TC", "WT"), "r4": ("TC", "WT", "ET")}
 """Region channels that a report's own pipeline makes, in its order."""
 SIZED = ("course", "r0", "r1", "r3")
-SPACED = ("course", "r4")
+SPACED = ("course", "r0", "r4")
 MULTIPLE = 16
 """R4's stated crop does not pass its network; the runnable recipe pads to this."""
 NORMALISATIONS = ("zscore", "median")
@@ -246,8 +246,10 @@ def _settings(
         return {**settings, "normalise": normalisation, "foreground": foreground, "spacing": spacing}
     if normalisation != "zscore":
         raise SettingError(f"data.normalisation with pipeline {pipeline}", expected="none: the report states its own")
-    if pipeline in SPACED:
+    if pipeline == "r4":
         return {**settings, "multiple": MULTIPLE, "spacing": spacing or 1.0}
+    if pipeline == "r0":
+        return {**settings, "spacing": spacing}
     if spacing:
         raise SettingError(f"data.spacing with pipeline {pipeline}", expected=f"none; {', '.join(SPACED)} have it")
     return settings
