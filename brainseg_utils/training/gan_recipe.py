@@ -17,21 +17,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brainseg_utils.errors import DataError, SettingError, unknown
+from brainseg_utils.errors import SettingError, unknown
 from brainseg_utils.training import data, validity
-from brainseg_utils.training.recipe import PROFILES, Choice
-from brainseg_utils.training.toml import to_toml
+from brainseg_utils.training.tables import Choice, Form
 
 if TYPE_CHECKING:
     from torch import nn
 
-FOLDER = Path(__file__).resolve().parent.parent / "recipes" / "gan"
 NETWORKS: Mapping[str, tuple[str, str]] = {
     "painter": ("brainseg_utils.models.painter", "Painter"),
     "patch_critic": ("brainseg_utils.models.painter", "PatchCritic"),
@@ -133,25 +130,19 @@ class GanRecipe:
 
     def toml(self) -> str:
         """The recipe in full, every default written out; `parse` reads it back to an equal recipe."""
-        tables: dict[str, Any] = {name: getattr(self, name) for name in PLAIN}
-        for name in CHOICES:
-            tables[name] = getattr(self, name).table()
-        for name in TABLES:
-            tables[name] = {f.name: getattr(getattr(self, name), f.name) for f in fields(getattr(self, name))}
-        for place in self.unstated:
-            table, setting = place.split(".")
-            tables[table][setting] = {"value": tables[table][setting], "unstated": True}
-        return to_toml(tables)
+        return FORM.write(self)
 
 
-PLAIN = ("name", "title", "about", "seed", "profile")
-CHOICES = ("data", "generator", "discriminator")
-TABLES: Mapping[str, Any] = {"loss": Loss, "rates": Rates, "budget": Length, "engine": GanEngine}
+FORM = Form(
+    folder=Path(__file__).resolve().parent.parent / "recipes" / "gan",
+    choices=("data", "generator", "discriminator"),
+    records={"loss": Loss, "rates": Rates, "budget": Length, "engine": GanEngine},
+)
 
 
 def names() -> list[str]:
     """The recipes that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return FORM.names()
 
 
 def load(name: str | Path, profile: str = "full", changes: Mapping[str, Any] | None = None) -> GanRecipe:
@@ -160,7 +151,8 @@ def load(name: str | Path, profile: str = "full", changes: Mapping[str, Any] | N
     Args:
         name: one of `names()`, or a TOML file.
         profile: "quick" or "full".
-        changes: settings by their place, {"budget.steps": 30, "seed": 1}.
+        changes: settings by their place, {"budget.steps": 30, "seed": 1}. Another `name` in a table takes the place of
+            the table's options, too.
 
     Raises:
         DataError: no such file, or not TOML.
@@ -171,48 +163,15 @@ def load(name: str | Path, profile: str = "full", changes: Mapping[str, Any] | N
         >>> recipe.generator.name, recipe.discriminator.name, recipe.seed
         ('painter', 'patch_critic', 3)
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = FOLDER / f"{name}.toml"
-        if not path.is_file():
-            raise unknown("recipe", str(name), names())
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such file", where=path, expected="a recipe", remedy=f"see {FOLDER.name}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"not TOML ({error})", where=path) from None
-    return parse({"name": path.stem, **content}, profile, changes, str(path))
+    content, where = FORM.read(name)
+    return parse(content, profile, changes, where)
 
 
 def parse(
     content: Mapping[str, Any], profile: str = "full", changes: Mapping[str, Any] | None = None, where: str = "recipe"
 ) -> GanRecipe:
     """A recipe from the tables of its file; arguments and errors as `load`."""
-    if profile not in PROFILES:
-        raise unknown("profile", profile, PROFILES)
-    tables: dict[str, Any] = {
-        key: dict(v) if isinstance(v, Mapping) else v for key, v in content.items() if key not in PROFILES
-    }
-    laid_over: dict[str, Any] = {}
-    if "profile" not in tables:  # a run's own recipe has its profile applied already
-        tables["profile"] = profile
-        for table, options in content.get(profile, {}).items():
-            laid_over |= {f"{table}.{setting}": value for setting, value in options.items()}
-    for place, value in {**laid_over, **(changes or {})}.items():
-        table, dot, setting = place.partition(".")
-        if dot:
-            tables[table] = {**tables.get(table, {}), setting: value}
-        else:
-            tables[table] = value
-    for key in tables:
-        if key not in (*PLAIN, *CHOICES, *TABLES):
-            raise unknown("table", key, (*PLAIN, *CHOICES, *TABLES), where=where)
-    unstated = _unmark(tables)
-    validity.check_plain(tables, PLAIN, where)
-    parts: dict[str, Any] = {key: _choice(tables.get(key), key, where) for key in CHOICES}
-    parts |= {key: _record(kind, tables.get(key, {}), f"{where} [{key}]") for key, kind in TABLES.items()}
-    recipe = GanRecipe(**{key: tables[key] for key in PLAIN if key in tables}, **parts, unstated=unstated)
+    recipe = GanRecipe(**FORM.fill(content, profile, changes, where))
     _check(recipe, where)
     return recipe
 
@@ -225,32 +184,6 @@ def build(choice: Choice) -> nn.Module:
 def _class(name: str) -> type[nn.Module]:
     module, kind = NETWORKS[name]
     return getattr(importlib.import_module(module), kind)
-
-
-def _unmark(tables: dict[str, Any]) -> tuple[str, ...]:
-    """Takes the marks off `{ value = …, unstated = true }`, in place."""
-    marked = []
-    for table in (*CHOICES, *TABLES):
-        for setting, value in tables.get(table, {}).items():
-            if isinstance(value, Mapping):
-                tables[table][setting] = value["value"]
-                marked.append(f"{table}.{setting}")
-    return tuple(marked)
-
-
-def _choice(table: Any, key: str, where: str) -> Choice:
-    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-        raise SettingError(f"no [{key}] with a name", where=where, expected=f'[{key}] name = "…"')
-    return Choice(table["name"], {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k != "name"})
-
-
-def _record(kind: Any, table: Mapping[str, Any], where: str) -> Any:
-    known = {f.name: str(f.type) for f in fields(kind)}
-    for setting, value in table.items():
-        if setting not in known:
-            raise unknown("setting", setting, known, where=where)
-        validity.check_type(setting, value, known[setting], where)
-    return kind(**table)
 
 
 def _check(recipe: GanRecipe, where: str) -> None:

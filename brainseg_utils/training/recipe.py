@@ -15,32 +15,15 @@ Settings that do not exist, have the wrong type or contradict each other are ref
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from brainseg_utils.errors import DataError, SettingError, unknown
 from brainseg_utils.training import validity
-from brainseg_utils.training.toml import to_toml
+from brainseg_utils.training.tables import PROFILES, Choice, Form
 
-FOLDER = Path(__file__).resolve().parent.parent / "recipes"
-PROFILES = ("quick", "full")
-CHOICES = ("data", "network", "loss", "optimiser", "schedule")
-LENGTHS = ("epochs", "steps", "seconds")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several things by name, with its options."""
-
-    name: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def table(self) -> dict[str, Any]:
-        """As in the file."""
-        return {"name": self.name, **self.options}
+__all__ = ["PROFILES", "Budget", "Choice", "Division", "Engine", "Recipe", "load", "names", "parse"]
 
 
 @dataclass(frozen=True)
@@ -137,26 +120,20 @@ class Recipe:
 
     def toml(self) -> str:
         """The recipe in full, every default written out; `load` reads it back to an equal recipe."""
-        tables: dict[str, Any] = {name: getattr(self, name) for name in ("name", "title", "about", "seed", "profile")}
-        for part in fields(self):
-            value = getattr(self, part.name)
-            if isinstance(value, Choice):
-                tables[part.name] = value.table()
-            elif part.name in TABLES:
-                tables[part.name] = {f.name: getattr(value, f.name) for f in fields(value)}
-        for where in self.unstated:
-            table, setting = where.split(".")
-            tables[table][setting] = {"value": tables[table][setting], "unstated": True}
-        return to_toml(tables)
+        return FORM.write(self)
 
 
-TABLES = {"budget": Budget, "split": Division, "engine": Engine}
-PLAIN = ("name", "title", "about", "seed", "profile")
+FORM = Form(
+    folder=Path(__file__).resolve().parent.parent / "recipes",
+    choices=("data", "network", "loss", "optimiser", "schedule"),
+    records={"budget": Budget, "split": Division, "engine": Engine},
+    one_of=("budget.epochs", "budget.steps", "budget.seconds"),
+)
 
 
 def names() -> list[str]:
     """The recipes that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return FORM.names()
 
 
 def load(name: str | Path, profile: str = "full", changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -172,106 +149,14 @@ def load(name: str | Path, profile: str = "full", changes: Mapping[str, Any] | N
         DataError: no such file, or not TOML.
         SettingError: an unknown, mistyped or contradictory setting.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = FOLDER / f"{name}.toml"
-        if not path.is_file():
-            raise unknown("recipe", str(name), names())
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such file", where=path, expected="a recipe", remedy="see brainseg_utils/recipes") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"not TOML ({error})", where=path) from None
-    return parse({"name": path.stem, **content}, profile, changes, str(path))
+    content, where = FORM.read(name)
+    return parse(content, profile, changes, where)
 
 
 def parse(
     content: Mapping[str, Any], profile: str = "full", changes: Mapping[str, Any] | None = None, where: str = "recipe"
 ) -> Recipe:
     """A recipe from the tables of its file; arguments and errors as `load`."""
-    if profile not in PROFILES:
-        raise unknown("profile", profile, PROFILES)
-    tables = {key: value for key, value in content.items() if key not in PROFILES}
-    known = {*PLAIN, *CHOICES, *TABLES}
-    for key in tables:
-        if key not in known:
-            raise unknown("table", key, known | set(PROFILES), where=where)
-    if "profile" not in tables:  # a run's own recipe has its profile applied already
-        tables = _apply(tables, _dotted(content.get(profile, {})), f"{where}, profile {profile}")
-        tables["profile"] = profile
-    tables, unstated = _unmark(_apply(tables, changes or {}, where))
-    validity.check_plain(tables, PLAIN, where)
-    parts: dict[str, Any] = {}
-    for key in CHOICES:
-        parts[key] = _choice(tables.get(key), key, where)
-    for key, kind in TABLES.items():
-        parts[key] = _record(kind, tables.get(key, {}), f"{where} [{key}]")
-    recipe = Recipe(**{key: tables[key] for key in PLAIN if key in tables}, **parts, unstated=unstated)
+    recipe = Recipe(**FORM.fill(content, profile, changes, where))
     validity.check(recipe, where)
     return recipe
-
-
-def _dotted(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """{"budget": {"epochs": 3}} to {"budget.epochs": 3}."""
-    flat: dict[str, Any] = {}
-    for table, value in tables.items():
-        flat.update({f"{table}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {table: value})
-    return flat
-
-
-def _apply(tables: Mapping[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
-    changed = {key: dict(value) if isinstance(value, Mapping) else value for key, value in tables.items()}
-    for place, value in sorted(changes.items(), key=lambda item: not item[0].endswith(".name")):  # names first
-        table, dot, setting = place.partition(".")
-        if not dot:
-            if table not in PLAIN:
-                raise unknown("setting", place, PLAIN, where=where)
-            changed[table] = value
-            continue
-        if table not in (*CHOICES, *TABLES):
-            raise unknown("table", table, (*CHOICES, *TABLES), where=where)
-        old = changed.get(table, {})
-        if table == "budget" and setting in LENGTHS:
-            old = {k: v for k, v in old.items() if k not in LENGTHS or f"budget.{k}" in changes}
-        if setting == "name" and old.get("name") != value:
-            old = {}
-        changed[table] = {**old, setting: value}
-    return changed
-
-
-def _unmark(tables: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Takes the marks off `{ value = …, unstated = true }`."""
-    plain, unstated = dict(tables), []
-    for table in (*CHOICES, *TABLES):
-        if not isinstance(plain.get(table), Mapping):
-            continue
-        plain[table] = dict(plain[table])
-        for setting, value in plain[table].items():
-            if isinstance(value, Mapping):
-                if set(value) != {"value", "unstated"}:
-                    raise SettingError(
-                        f"{table}.{setting} = {dict(value)}", expected="a value, or { value = …, unstated = true }"
-                    )
-                plain[table][setting] = value["value"]
-                unstated += [f"{table}.{setting}"] * bool(value["unstated"])
-    return plain, tuple(unstated)
-
-
-def _choice(table: Any, key: str, where: str) -> Choice:
-    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-        raise SettingError(f"no [{key}] with a name", where=where, expected=f'[{key}] name = "…"')
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items() if k != "name"}
-    return Choice(table["name"], options)
-
-
-def _record(kind: Any, table: Mapping[str, Any], where: str) -> Any:
-    known = {f.name: f for f in fields(kind)}
-    for setting, value in table.items():
-        if setting not in known:
-            raise unknown("setting", setting, known, where=where)
-        validity.check_type(setting, value, str(known[setting].type), where)
-    for name, f in known.items():
-        if f.default is MISSING and name not in table:
-            raise SettingError(f"no {name}", where=where, expected=f"{name} = a number")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
