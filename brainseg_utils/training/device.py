@@ -71,8 +71,14 @@ def keep_memory() -> None:
 
 
 def return_memory() -> None:
-    """Tells glibc to give freed blocks back at once, so that the process's size is what lives; elsewhere nothing."""
+    """Gives freed memory back to the system, and later freed blocks at once: the process's size is what lives then.
+
+    With glibc; elsewhere it does nothing. The next training keeps its memory again.
+    """
     _tell_malloc({M_MMAP_THRESHOLD: SMALL_BLOCK, M_TRIM_THRESHOLD: SMALL_BLOCK})
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim:
+        trim(0)
 
 
 def _tell_malloc(settings: Mapping[int, int]) -> None:

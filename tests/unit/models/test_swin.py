@@ -77,6 +77,21 @@ def test_the_attention_is_monais_with_the_same_weights():
     assert float(weights[apart].detach().max()) < 1e-30
 
 
+@pytest.mark.parametrize("tokens", [64, 27])  # a whole window, and one that shrank to 3x3x3
+def test_the_relative_position_bias_is_monais(tokens):
+    torch.manual_seed(0)
+    theirs = monais.WindowAttention(12, num_heads=3, window_size=(4, 4, 4), qkv_bias=True)
+    torch.nn.init.normal_(theirs.relative_position_bias_table, std=3)  # at its usual .02 a wrong place hardly shows
+    ours = by_hand.WindowAttention(12, heads=3, window=(4, 4, 4))
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, tokens, 12)
+    with torch.no_grad():
+        expected = theirs(x, None)
+        assert torch.allclose(ours(x), expected, atol=1e-5)
+        ours.relative_position_bias_table.copy_(ours.relative_position_bias_table.roll(1, 0))
+        assert not torch.allclose(ours(x), expected, atol=1e-2)
+
+
 @pytest.mark.parametrize("size", [(8, 8, 8), (5, 9, 6), (4, 8, 3)])
 @pytest.mark.parametrize("shift", [(0, 0, 0), (2, 2, 2)])
 def test_the_block_is_monais_with_the_same_weights(size, shift):
