@@ -1,4 +1,4 @@
-"""The real scans in the benchmarks: which are for choosing, which for reporting, and their Dice a region."""
+"""Scores in the benchmarks: which real scans are for choosing, which for reporting, and any case's Dice a region."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,11 +42,19 @@ def cases(folder: Path, subset: str) -> list[Case]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A case, what a network says of it and what is true, both in the box of the brain."""
+    """A case, what networks say of it and what is true, both in the box of the brain.
+
+    Attributes:
+        case: the case.
+        said: probabilities.
+        truth: (*box.shape) label values.
+        exclusive: whether the networks' classes exclude each other.
+    """
 
     case: Case
     said: Probabilities
     truth: np.ndarray
+    exclusive: bool
 
     @classmethod
     def of(cls, predictor: VolumePredictor, case: Case) -> Seen:
@@ -58,17 +67,17 @@ class Seen:
         inside = said.box.crop(truth)
         if inside.any() and np.count_nonzero(inside) != np.count_nonzero(truth):
             raise DataError("labelled voxels outside the brain", where=f"case {case.id}")
-        return cls(case, said, inside)
+        return cls(case, said, inside, predictor.exclusive)
 
-    def rows(self, rules: Rules) -> list[dict[str, object]]:
+    def rows(self, rules: Rules, regions: Iterable[str] = REGIONS) -> list[dict[str, Any]]:
         """One row a region: case, region, dice, and the volumes in ml."""
         planes = dict(zip(self.said.regions, self.said.data, strict=True))
-        found = label(planes, self.case.scheme, self.said.spacing, rules)
+        found = label(planes, self.case.scheme, self.said.spacing, rules, self.exclusive)
         ml = float(np.prod(self.said.spacing)) / 1000
-        rows: list[dict[str, object]] = []
-        for region in REGIONS:
+        rows = []
+        for region in regions:
             here, true = (self.case.scheme.region(array, region) for array in (found, self.truth))
-            volumes = {"truth_ml": round(true.sum() * ml, 2), "found_ml": round(here.sum() * ml, 2)}
+            volumes = {"truth_ml": true.sum() * ml, "found_ml": here.sum() * ml}
             rows.append({"case": self.case.id, "region": region, "dice": voxel.count(true, here).dice, **volumes})
         return rows
 
@@ -87,5 +96,6 @@ def summarise(scores: pd.DataFrame, name: str) -> dict[str, dict[str, float]]:
 
 
 def score(seen: Iterable[Seen], rules: Rules) -> pd.DataFrame:
-    """`Seen.rows` of all."""
-    return pd.DataFrame([row for one in seen for row in one.rows(rules)])
+    """`Seen.rows` of all, volumes to a hundredth of a millilitre."""
+    table = pd.DataFrame([row for one in seen for row in one.rows(rules)])
+    return table.round({"truth_ml": 2, "found_ml": 2})

@@ -19,11 +19,9 @@ interrupted script goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +30,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import real_scans
+import step_cost
+from real_scans import Seen
 from reference_3d_plans import FOLDS, Plan, plans
 
 from brainseg_utils.datasets import splits
@@ -39,19 +40,17 @@ from brainseg_utils.datasets.cases import Case, Volume
 from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.datasets.splits import Split
-from brainseg_utils.evaluation import voxel
 from brainseg_utils.evaluation.statistics import compare, summarise
 from brainseg_utils.files import atomic, write_json
-from brainseg_utils.inference.regions import Rules, label
+from brainseg_utils.inference.regions import Rules
 from brainseg_utils.inference.volumes import VolumePredictor
 from brainseg_utils.parallel import one_thread
 from brainseg_utils.phantom import cohort
 from brainseg_utils.training.checkpoints import Trained
-from brainseg_utils.training.loop import Loop
-from brainseg_utils.training.recipe import Recipe, load
+from brainseg_utils.training.recipe import load
 from brainseg_utils.training.records import record
 from brainseg_utils.training.run import Run, environment
-from brainseg_utils.training.train import members, sources, train
+from brainseg_utils.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "data" / "reference" / "runs"
@@ -60,7 +59,6 @@ SPACING = 2  # mm
 COHORTS = {"before": ("brats2023", 40), "after": ("brats2024", 40)}  # treatment: layout, cases
 PARTS = {"train": 0.8, "val": 0.2}
 SEEN = 2  # held-out cases in a look of many
-WARM, TIMED = 2, 6  # steps
 
 
 @cache
@@ -85,20 +83,6 @@ def division(plan: Plan, work: Path) -> tuple[Split, str]:
     return Split({"train": parts["train"], "val": seen, "test": unseen}, SEED), "val"
 
 
-def step_seconds(recipe: Recipe, split: Split, cases: Iterable[Case]) -> float:
-    """Seconds of CPU of one training step, batch included."""
-    training = members(recipe, split, list(cases))[0]
-    with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(recipe, sources(recipe, training, []), Run(folder))
-        batches = loop._batches(0, WARM + TIMED)
-        for _ in range(WARM):
-            loop._step(next(batches))
-        start = time.process_time()
-        for _ in range(TIMED):
-            loop._step(next(batches))
-        return (time.process_time() - start) / TIMED
-
-
 def fit(plan: Plan, work: Path) -> Run:
     """Trains a plan's recipe, or goes on with it."""
     folder, cases, _ = phantoms(work, plan.cohort)
@@ -106,19 +90,11 @@ def fit(plan: Plan, work: Path) -> Run:
     whole = {"split.folds": 0, "split.fractions": list(PARTS.values())}
     parts = {"split.folds": FOLDS, "split.fractions": []} if plan.fold is not None else whole
     fixed: dict[str, Any] = {**plan.changes, **parts, "split.validation": subset}
-    fixed |= {
-        "data.cache": os.path.relpath(work / "cache"),
-        "engine.keep": ["last"],
-        "engine.patience": 0,
-        "budget.epochs": 0,
-    }
-    noted = work / f"{re.sub('_(seed|fold)[0-9]', '', plan.name)}.json"  # seeds and folds take as many steps
-    if not noted.is_file():
-        short = load(plan.recipe, plan.profile, {**fixed, "budget.steps": WARM + TIMED})
-        write_json(noted, step_seconds(short, split, cases))
-    each = float(json.loads(noted.read_text(encoding="utf-8")))
-    steps = max(round(plan.seconds / each), plan.looks)
-    length = {"budget.steps": steps, "budget.epoch_steps": -(-steps // plan.looks)}
+    fixed |= {"data.cache": os.path.relpath(work / "cache"), "engine.keep": ["last"], "engine.patience": 0}
+    measured = load(plan.recipe, plan.profile, {**fixed, "budget.steps": step_cost.STEPS})
+    name = re.sub("_(seed|fold)[0-9]", "", plan.name)  # seeds and folds take as many steps
+    each = step_cost.noted(work / f"{name}.json", measured, split, cases)
+    length = step_cost.length(plan.seconds, each, plan.looks)
     recipe = load(plan.recipe, plan.profile, {**fixed, **length})
     run = train(recipe, folder, work / "runs" / plan.name, resume=True, split=split)
     run.note(budget={"cpu_seconds": plan.seconds, "step_seconds": each, "steps": run.metrics["steps"]})
@@ -143,23 +119,11 @@ def scored(networks: list[Trained], cases: Iterable[Case], cohort_name: str, los
     """One row a case and region; of several networks the mean of their probabilities."""
     predictor, rows = VolumePredictor(networks, Rules()), []
     for case in cases:
-        made = predictor(Without(**vars(case), lost=lost) if lost else case)
-        planes = dict(zip(made.regions, made.data, strict=True))
-        found = made.box.paste(label(planes, case.scheme, made.spacing, predictor.rules, predictor.exclusive))
-        truth = case.label()
-        for region in case.scheme.regions:
-            true = case.scheme.region(truth.data, region)
-            dice = voxel.count(true, case.scheme.region(found, region)).dice
-            row = {"cohort": cohort_name, "lost": lost or "none", "case": case.id, "region": region, "metric": "dice"}
-            rows.append({**row, "value": dice, "unit": "1", "truth_ml": true.sum() * truth.voxel_ml})
+        seen = Seen.of(predictor, Without(**vars(case), lost=lost) if lost else case)
+        for found in seen.rows(predictor.rules, case.scheme.regions):
+            row = {"cohort": cohort_name, "lost": lost or "none", "case": case.id, "region": found["region"]}
+            rows.append({**row, "metric": "dice", "value": found["dice"], "unit": "1", "truth_ml": found["truth_ml"]})
     return rows
-
-
-def real_cases(folder: Path | None) -> list[Case]:
-    """The real cases that are kept for the last test."""
-    wanted = json.loads((ROOT / "data" / "split.json").read_text(encoding="utf-8"))["brats"]["test"]
-    found = [case for part in sorted(folder.glob("brats*")) for case in find_cases(part)] if folder else []
-    return [case for case in found if case.id in wanted and case.label_path]
 
 
 def score(plan: Plan, run: Run, work: Path, real: list[Case]) -> pd.DataFrame:
@@ -236,7 +200,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of CPU for every run, instead of each group's own")
     given = parser.parse_args()
     one_thread()
-    real = real_cases(given.real)
+    real = real_scans.cases(given.real, "test") if given.real else []
     if not real:
         print("note: no real scans; rows of real cases are left out")
     command = "python benchmarks/reference_3d.py" + (" --real FOLDER" if real else "")

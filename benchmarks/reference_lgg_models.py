@@ -15,32 +15,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import step_cost
 
-from brainseg_utils.datasets.cases import Case, SliceCase, read_tiff
+from brainseg_utils.datasets.cases import SliceCase, read_tiff
 from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.datasets.splits import Split
 from brainseg_utils.evaluation import voxel
-from brainseg_utils.files import atomic, write_json
+from brainseg_utils.files import atomic
 from brainseg_utils.inference.slices import SlicePredictor
 from brainseg_utils.parallel import imap, one_thread
-from brainseg_utils.training.loop import Loop
-from brainseg_utils.training.recipe import Recipe, load
+from brainseg_utils.training.recipe import load
 from brainseg_utils.training.records import record
 from brainseg_utils.training.run import Run
-from brainseg_utils.training.train import members, sources, train
+from brainseg_utils.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ("r2_unet_dice", "r2_unet_combo07", "r2_unet_combo05", "r2_setr", "course_lgg", "course_setr")
 HELD_OUT = (2, 3)
 LOOKS = 6  # validations in a run
-WARM, TIMED = 2, 4  # steps
 THRESHOLD = 0.5
 
 
@@ -64,34 +62,15 @@ def division() -> Split:
     return Split(subsets, 0)
 
 
-def step_seconds(recipe: Recipe, cases: list[Case]) -> float:
-    """Seconds of CPU of one training step, batch included."""
-    training = members(recipe, division(), cases)[0]
-    with tempfile.TemporaryDirectory() as folder:
-        loop = Loop(recipe, sources(recipe, training, []), Run(folder))
-        batches = loop._batches(0, WARM + TIMED)
-        for _ in range(WARM):
-            loop._step(next(batches))
-        start = time.process_time()
-        for _ in range(TIMED):
-            loop._step(next(batches))
-        return (time.process_time() - start) / TIMED
-
-
 def fit(task: Task) -> tuple[str, Path, float]:
     """Trains one recipe; its name, run folder and seconds a step."""
     one_thread()
     out = task.work / task.recipe
-    noted = task.work / f"{task.recipe}.json"
     cases = find_cases(task.lgg)
-    fixed = {"split.folds": 0, "split.fractions": [0.6, 0.4], "split.validation": "val"}
-    if not noted.is_file():
-        short = {**fixed, "budget.steps": WARM + TIMED, "budget.epochs": 0}
-        write_json(noted, step_seconds(load(task.recipe, "full", short), cases))
-    each = float(json.loads(noted.read_text(encoding="utf-8")))
-    steps = max(round(task.seconds / each), LOOKS)
-    changes = {**fixed, "budget.steps": steps, "budget.epochs": 0, "budget.epoch_steps": -(-steps // LOOKS)}
-    changes["engine.keep"] = ["last"]
+    fixed: dict[str, Any] = {"split.folds": 0, "split.fractions": [0.6, 0.4], "split.validation": "val"}
+    measured = load(task.recipe, "full", {**fixed, "budget.steps": step_cost.STEPS})
+    each = step_cost.noted(task.work / f"{task.recipe}.json", measured, division(), cases)
+    changes = {**fixed, **step_cost.length(task.seconds, each, LOOKS), "engine.keep": ["last"]}
     run = train(load(task.recipe, "full", changes), task.lgg, out, resume=True, split=division())
     return task.recipe, run.path, each
 
