@@ -8,7 +8,7 @@ from typing import Any
 
 from brainseg_utils.datasets.layouts import MODALITIES
 
-LADDER_SECONDS, RECIPE_SECONDS, AFTER_SECONDS, MODALITY_SECONDS, FOLD_SECONDS = 40.0, 120.0, 75.0, 30.0, 25.0
+LADDER_SECONDS, RECIPE_SECONDS, AFTER_SECONDS, MODALITY_SECONDS, FOLD_SECONDS = 40.0, 240.0, 240.0, 30.0, 25.0
 SWIN_SECONDS = 900.0
 FOLDS, SEEDS = 5, 3
 WIDTH = 8
@@ -79,8 +79,8 @@ def plans() -> Iterator[Plan]:
     yield Plan("after_course_resunet3d", "course_resunet3d", AFTER_SECONDS, cavity, "quick", "after", looks=10)
     yield Plan("after_r1_resunet", "r1_resunet", AFTER_SECONDS, CUBE, "full", "after", looks=10)
     yield from (rung(name, 0) for name in LADDER if name not in THREE_SEEDS)
-    for name, (profile, changes) in SWINS.items():
-        yield Plan(f"swin_{name}", name, SWIN_SECONDS, changes, profile, looks=10, real=True)
+    for name, (profile, altered) in SWINS.items():
+        yield Plan(f"swin_{name}", name, SWIN_SECONDS, altered, profile, looks=10, real=True)
 
 
 def against(name: str) -> Plan:
