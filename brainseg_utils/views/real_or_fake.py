@@ -19,7 +19,7 @@ from brainseg_utils.views import draw, figures, palette, png, slices
 from brainseg_utils.views.widget import Picture
 
 GAP, FRAME, SIZE = 10, 3, 14  # pixels: between pictures, around them, of the letters
-COLOURS = {"real": palette.OKABE_ITO["sky blue"], "painted": palette.OKABE_ITO["orange"]}
+COLOURS = {"real": "#FFFFFF", "painted": palette.OKABE_ITO["yellow"]}  # of no tissue
 
 
 @dataclass(frozen=True)
