@@ -8,23 +8,17 @@ norm, in half the memory, and the second is what the claim is about. The gain is
 memory that is kept from one step to the next. It needs a CPU that computes in bf16 (AVX-512 BF16 or AMX), and is said
 to be absent elsewhere.
 
-Each runs in a process of its own (how memory is kept is a matter of the whole process), on one thread, and they take
-turns step by step. Seconds are those of CPU, which other programs on the machine change less than the clock.
-
     python benchmarks/training_2d.py [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+
+from turns import Claim, compete
 
 SLICES, PATIENTS, BATCH, NEEDED = 24, 4, 16, 3.0
 RECIPE, SIZE = "r2_unet_dice", 128
@@ -105,70 +99,17 @@ def engine(
     return lambda: loop._step(next(batches))
 
 
-def contestant(name: str) -> None:
-    """One process: a step for every line that comes in, its seconds of CPU as the line that goes out."""
-    import torch
-
-    from brainseg_utils.training import device
-
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        step = plain_loop(patients()) if name == PLAIN else engine(patients(), Path(folder), ENGINES[name])
-        step()
-        print(device.has_bf16(torch.device("cpu")), flush=True)
-        for _ in sys.stdin:
-            start = time.process_time()
-            step()
-            print(time.process_time() - start, flush=True)
+def _engine(folder: Path, parts: int) -> Callable[[], object]:
+    return engine(patients(), folder, parts)
 
 
 def main() -> None:
     """Prints the speeds and their ratios; exit code 1 if the claim does not hold where it should."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contestant", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.contestant:
-        contestant(arguments.contestant)
-        return
-    names = [PLAIN, *ENGINES]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, __file__, "--contestant", name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=alone,
-        )
-        for name in names
-    }
-    has = {_line(process) for process in started.values()} == {"True"}  # all are warm now
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(arguments.rounds):
-        for name in names[:: -1 if turn % 2 else 1]:
-            process = started[name]
-            assert process.stdin
-            process.stdin.write("\n")
-            process.stdin.flush()
-            times[name].append(float(_line(process)))
-    for process in started.values():
-        process.communicate()
-    middle = {name: statistics.median(values) for name, values in times.items()}
-    for name, seconds in middle.items():
-        spread = " to ".join(f"{BATCH / t:.2f}" for t in (max(times[name]), min(times[name])))
-        print(f"{name:20s} {BATCH / seconds:6.2f} slices a second of CPU ({spread}), {middle[PLAIN] / seconds:.2f} x")
-    ratio = middle[PLAIN] / middle[CLAIM]
-    print(f"ratio {ratio:.2f} on one thread; bf16 on this CPU: {'yes' if has else 'no'}")
-    sys.exit(has and ratio < NEEDED)
-
-
-def _line(process: subprocess.Popen) -> str:
-    assert process.stdout
-    line = process.stdout.readline().strip()
-    if not line:
-        sys.exit(f"a contestant ended early, exit code {process.wait()}")
-    return line
+    with tempfile.TemporaryDirectory() as folder:
+        makers: dict[str, Callable[[], Callable[[], object]]] = {PLAIN: lambda: plain_loop(patients())}
+        for name, parts in ENGINES.items():
+            makers[name] = partial(_engine, Path(folder), parts)
+        compete(__file__, __doc__, makers, Claim(CLAIM, PLAIN, NEEDED, BATCH, "slices"))
 
 
 if __name__ == "__main__":

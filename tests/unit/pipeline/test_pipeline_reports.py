@@ -191,6 +191,16 @@ def test_r4_spaces_to_1_mm(tmp_path, write_cohort):
     assert set(np.unique(out["label"])) == set(np.unique(item["label"]))
 
 
+def test_r0_keeps_the_scan_s_voxels_unless_a_spacing_is_asked_for(tmp_path, write_cohort):
+    item = load_case(write_cohort(tmp_path, count=1, shape=(24, 26, 22))[0])
+    names = [step.name for step in registry.steps("r0", size=(8, 8, 8))]
+    asked = registry.steps("r0", size=(8, 8, 8), spacing=2.0)
+    assert [step.name for step in asked] == ["spacing 2 mm", *names]
+    out = asked[0].transform(item)
+    assert out["image"].shape[1:] == out["label"].shape[1:] == (12, 14, 12)  # from 1 mm; (n - 1) / 2 + 1 rounded
+    assert set(np.unique(out["label"])) <= set(np.unique(item["label"]))
+
+
 def test_r4_normalisation_undoes_its_intensity_scaling(item):
     steps = registry.steps("r4")
     zscore = next(s for s in steps if s.name.startswith("z-score")).transform

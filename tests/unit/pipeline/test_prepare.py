@@ -51,6 +51,8 @@ def test_a_brain_looks_as_in_training(pipeline, settings, options, write_cohort,
 def test_views_of_reports_and_unknown_ones():
     assert view(pipeline="r1", size=(64, 64, 64), regions=("ET",)) == View("r1", resize=(64, 64, 64))
     assert view(pipeline="r4") == View("zscore_nonzero", 1.0)
+    assert view(pipeline="r0") == View("zscore_nonzero")
+    assert view(pipeline="r0", spacing=2.0) == View("zscore_nonzero", 2.0)
     with pytest.raises(SettingError, match="unknown pipeline 'r9'"):
         view(pipeline="r9")
 
