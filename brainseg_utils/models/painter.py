@@ -3,7 +3,7 @@
     scan with the hole at 0 (4) · the hole (1) · label map, one channel a tissue (4) · wanted contrast (4) · noise (2)
       └ convolution ───────────────────────────────── (16, X, Y, Z) ──────────── skip ────┐
           └ stride 2, residual block ─────────────────── (40, X/2, …) ────────── skip ──┐ │
-              └ stride 2, two residual blocks ───────────── (80, X/4, …)                │ │
+              └ stride 2, two residual blocks ───────────── (72, X/4, …)                │ │
                   └ lift, repeat each voxel, join, convolution ─ residual block (40, X/2, …) ┘ │
                       └ lift, repeat, join, convolution, residual block ─── (16, X, Y, Z) ─────┘
                           └ convolution: paint (4, X, Y, Z), laid into the hole; outside it the scan stays as it is
@@ -75,7 +75,7 @@ class Painter(nn.Module):
         self,
         in_channels: int = 4,
         tissues: int = len(TISSUES),
-        widths: Sequence[int] = (16, 40, 80),
+        widths: Sequence[int] = (16, 40, 72),
         checkpointing: bool = False,
     ) -> None:
         super().__init__()

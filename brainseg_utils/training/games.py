@@ -22,8 +22,10 @@ from brainseg_utils.training.data import Batch
 
 CERTAIN = 1e-6  # a sigmoid's output is kept so far from 0 and 1 before it is turned back into a logit
 WINDOW = 4  # voxels a side in which mean and spread are compared
+SCALES = 3  # sizes of the scan, each half of the one before, at which the spread is compared
 VOXELS = 0.5  # weight of the distance voxel by voxel
 LEAST_VARIANCE = 1e-3  # keeps the gradient of a standard deviation finite where tissue is even
+NONE = 1e-6  # a sum of weights below this is none
 SEEN = 0.01  # share of the voxels under a logit that must lie in the hole
 
 
@@ -143,23 +145,37 @@ def reconstruction(made: Tensor, real: Tensor, hole: Tensor) -> Tensor:
     A distance voxel by voxel is least for a smooth painting: no generator can guess the noise and the grain of tissue
     that it has not seen, and the middle of all guesses is smooth. Mean and standard deviation of windows of 8 mm (at
     2 mm) can be guessed from what is around; where in the window the grain lies is left to the discriminator. The
-    distance of voxels is added with half the weight, for borders that are finer than a window.
+    spread is compared again with the scan at half the size and at a quarter: white noise and fine stripes average out
+    there, clumps do not, so the grain gets its size, too. The distance of voxels is added with half the weight, for
+    borders that are finer than a window.
 
     Args:
         made, real: (N, C, X, Y, Z).
         hole: boolean (N, 1, X, Y, Z).
     """
-    weights = F.avg_pool3d(hole.float(), WINDOW, WINDOW // 2)
-    parts = []
-    for one in (made, real):
-        mean = F.avg_pool3d(one, WINDOW, WINDOW // 2)
-        variance = F.avg_pool3d(one * one, WINDOW, WINDOW // 2) - mean * mean
-        parts.append((mean, (variance.clamp(min=0) + LEAST_VARIANCE).sqrt()))
-    (mean, spread), (true_mean, true_spread) = parts
-    far = (mean - true_mean).abs() + (spread - true_spread).abs()
-    windows = (weights * far).sum() / (weights.sum().clamp(min=1) * made.shape[1])
-    voxels = ((made - real).abs() * hole).sum() / (hole.sum().clamp(min=1) * made.shape[1])
-    return windows + VOXELS * voxels
+    inside = hole.float()
+    total = VOXELS * _mean_where((made - real).abs(), inside)
+    for scale in range(SCALES):
+        if min(made.shape[2:]) < WINDOW:
+            break
+        (mean, spread), (true_mean, true_spread) = (_windows(one) for one in (made, real))
+        far = (spread - true_spread).abs()
+        if scale == 0:
+            far = far + (mean - true_mean).abs()
+        total = total + _mean_where(far, F.avg_pool3d(inside, WINDOW, WINDOW // 2))
+        made, real, inside = (F.avg_pool3d(one, 2) for one in (made, real, inside))
+    return total
+
+
+def _windows(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of windows that overlap by half."""
+    mean = F.avg_pool3d(image, WINDOW, WINDOW // 2)
+    variance = F.avg_pool3d(image * image, WINDOW, WINDOW // 2) - mean * mean
+    return mean, (variance.clamp(min=0) + LEAST_VARIANCE).sqrt()
+
+
+def _mean_where(values: Tensor, weights: Tensor) -> Tensor:
+    return (weights * values).sum() / (weights.sum().clamp(min=NONE) * values.shape[1])
 
 
 def feature_distance(made: Sequence[Tensor], real: Sequence[Tensor], hole: Tensor) -> Tensor:
