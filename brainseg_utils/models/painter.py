@@ -42,8 +42,9 @@ TISSUES = ("NETC", "SNFH", "ET", "RC")
 RIM = 1
 """Voxels by which the hole is wider than the tumour: its soft border would tell what was there."""
 NOISE = 2
-BRIGHTEST = 6.0
-"""Paint stays within so many sd: a discriminator that likes bright voxels would else draw it to any height."""
+BRIGHT = 6.0
+"""Sd above which paint grows with the logarithm only: a discriminator that likes bright voxels would else draw it to any
+height. With a hard bound (tanh), one leap beyond it is the end: there is no gradient on the way back."""
 QUIET = 0.1
 """Factor on the first weights of a residual block's second convolution: it begins near the identity."""
 
@@ -117,7 +118,7 @@ class Painter(nn.Module):
         x = self._run(self.middle, x)
         for lift, block, skip in zip(reversed(self.lift), reversed(self.up), reversed(skips), strict=True):
             x = self._run(block, torch.cat([F.interpolate(lift(x), scale_factor=2), skip], dim=1))
-        paint = BRIGHTEST * torch.tanh(crop_to(self.head(x), size).to(image.dtype) / BRIGHTEST)
+        paint = BRIGHT * torch.asinh(crop_to(self.head(x), size).to(image.dtype) / BRIGHT)
         return torch.where(hole, paint, image)
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:

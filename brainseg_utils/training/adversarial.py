@@ -36,7 +36,6 @@ from brainseg_utils.training.run import Run, environment
 CODES = 256  # contrast codes that are kept of the last patches
 RUNNING = 0.9  # share of the old value that stays in the running accuracy
 WARM = 20  # steps over which the rates rise
-STEADY = 0.5  # share of the run after which the rates begin to fall
 MEMORY = 0.99  # of Adam's mean square: with .999, one large gradient after many small ones is a leap
 Row = dict[str, float]
 AfterEpoch = Callable[[Row, nn.Module, games.Turn], None]
@@ -192,7 +191,7 @@ class GanLoop:
         """One step of both optimisers; returns its losses, the mean over its parts, and the last part."""
         standing = self.standing
         left = 1 - standing.step / self.recipe.budget.steps
-        factor = min(1.0, (standing.step + 1) / WARM, left / (1 - STEADY))
+        factor = min(left, (standing.step + 1) / WARM)
         for name, optimiser in self.optimisers.items():
             optimiser.zero_grad()
             for group in optimiser.param_groups:

@@ -65,7 +65,7 @@ class Rates:
     """Of Adam, for both networks.
 
     Attributes:
-        generator, discriminator: learning rates; they fall to 0 over the last half of the run.
+        generator, discriminator: learning rates at the beginning; they fall to 0 along a line.
         beta: decay of Adam's mean gradient.
     """
 

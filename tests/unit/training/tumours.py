@@ -17,7 +17,7 @@ CONTENT = {
     "generator": {"name": "painter", "widths": [8, 16]},
     "discriminator": {"name": "patch_critic", "widths": [8, 16, 16]},
     "loss": {"adversarial": "hinge", "weight": 0.3, "reconstruction": 10.0, "features": 2.0},
-    "rates": {"generator": 3e-3, "discriminator": 3e-4},
+    "rates": {"generator": 5e-3, "discriminator": 3e-4},
     "budget": {"batch": 4, "steps": 140, "epoch_steps": 20},
     "engine": {"precision": "fp32", "ema": 0.9, "ceiling": 0.85, "clip": 1.0},
 }
