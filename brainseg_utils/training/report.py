@@ -66,7 +66,13 @@ class Progress:
         return f"{self.name} step {done}/{self.steps}, {duration(left)} left"
 
 
-TOLD = (("loss", "train_loss"), ("validation loss", "val_loss"), ("Dice", "dice"))
+TOLD = (
+    ("loss", "train_loss"),
+    ("validation loss", "val_loss"),
+    ("Dice", "dice"),
+    ("reconstruction", "reconstruction"),  # of a painter
+    ("variety", "variety"),
+)
 
 
 class Events:
