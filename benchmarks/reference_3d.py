@@ -33,7 +33,7 @@ import pandas as pd
 import real_scans
 import step_cost
 from real_scans import Seen
-from reference_3d_plans import FOLDS, Plan, plans
+from reference_3d_plans import FOLDS, MASKED, Plan, plans
 
 from brainseg_utils.datasets import splits
 from brainseg_utils.datasets.cases import Case, Volume
@@ -83,6 +83,19 @@ def division(plan: Plan, work: Path) -> tuple[Split, str]:
     return Split({"train": parts["train"], "val": seen, "test": unseen}, SEED), "val"
 
 
+def pretrained(plan: Plan, work: Path) -> Run:
+    """The plan's network taught to fill in what was hidden of phantoms, for its share of the seconds."""
+    folder, cases, _ = phantoms(work, plan.cohort)
+    network = {name: value for name, value in plan.changes.items() if name.startswith(("network.", "engine."))}
+    fixed: dict[str, Any] = {**network, **MASKED, "engine.keep": ["last"], "engine.patience": 0}
+    everyone = Split({"all": tuple(case.id for case in cases)}, SEED)
+    name = f"{plan.name}_masked"
+    measured = load(plan.recipe, plan.profile, {**fixed, "budget.steps": step_cost.STEPS})
+    each = step_cost.noted(work / f"{name}.json", measured, everyone, cases)
+    length = step_cost.length(plan.seconds * plan.masked, each, plan.looks)
+    return train(load(plan.recipe, plan.profile, {**fixed, **length}), folder, work / "runs" / name, resume=True)
+
+
 def fit(plan: Plan, work: Path) -> Run:
     """Trains a plan's recipe, or goes on with it."""
     folder, cases, _ = phantoms(work, plan.cohort)
@@ -91,10 +104,12 @@ def fit(plan: Plan, work: Path) -> Run:
     parts = {"split.folds": FOLDS, "split.fractions": []} if plan.fold is not None else whole
     fixed: dict[str, Any] = {**plan.changes, **parts, "split.validation": subset}
     fixed |= {"data.cache": os.path.relpath(work / "cache"), "engine.keep": ["last"], "engine.patience": 0}
+    if plan.masked:
+        fixed["engine.start"] = os.path.relpath(pretrained(plan, work).weights)
     measured = load(plan.recipe, plan.profile, {**fixed, "budget.steps": step_cost.STEPS})
     name = re.sub("_(seed|fold)[0-9]", "", plan.name)  # seeds and folds take as many steps
     each = step_cost.noted(work / f"{name}.json", measured, split, cases)
-    length = step_cost.length(plan.seconds, each, plan.looks)
+    length = step_cost.length(plan.seconds * (1 - plan.masked), each, plan.looks)
     recipe = load(plan.recipe, plan.profile, {**fixed, **length})
     run = train(recipe, folder, work / "runs" / plan.name, resume=True, split=split)
     run.note(budget={"cpu_seconds": plan.seconds, "step_seconds": each, "steps": run.metrics["steps"]})
@@ -175,6 +190,7 @@ def differences() -> None:
         ("after", "course_resunet3d"),
         ("swin", "course_resunet3d"),
         ("swin", "course_swin"),
+        ("swin", "course_swin_masked"),
     ):
         folder = RECORDS / f"{stem}_{name}"
         others = [path for path in sorted(RECORDS.glob(f"{stem}_*")) if (path / "scores.csv").is_file()]

@@ -35,6 +35,13 @@ SWINS: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # recipe's profile and c
     "r0_swin": ("full", SWIN),
     "course_resunet3d": ("quick", {"engine.ema": 0.99}),
 }
+MASKED = {  # no case of the cohort: phantoms made while it trains
+    "data.name": "masked",
+    "data.size": [64, 64, 64],
+    "loss.name": "filled",
+    "split.fractions": [],
+    "split.validation": "all",
+}
 SUBSETS = {"t1": ["t1n"], "t1t2flair": ["t1n", "t2w", "t2f"], "all": list(MODALITIES)}
 SMALL = {"data.size": SIDE, "network.widths": [16, 32, 48]}
 DROPOUT = 0.5
@@ -53,6 +60,7 @@ class Plan:
     fold: int | None = None
     looks: int = 1
     real: bool = False
+    masked: float = 0.0  # share of the seconds for masked reconstruction, before any label
     lost: tuple[str, ...] = ()
 
 
@@ -81,6 +89,9 @@ def plans() -> Iterator[Plan]:
     yield from (rung(name, 0) for name in LADDER if name not in THREE_SEEDS)
     for name, (profile, altered) in SWINS.items():
         yield Plan(f"swin_{name}", name, SWIN_SECONDS, altered, profile, looks=10, real=True)
+    profile, altered = SWINS["course_swin"]
+    halves: dict[str, Any] = {"looks": 10, "real": True, "masked": 0.5}
+    yield Plan("swin_course_swin_masked", "course_swin", SWIN_SECONDS, altered, profile, **halves)
 
 
 def against(name: str) -> Plan:

@@ -132,13 +132,23 @@ def assemble(about: Mapping[str, Any], weights: Mapping[str, Tensor], where: str
     return Trained(network.eval(), recipe, channels, classes, exclusive)
 
 
-def start_from(path: str | Path, network: nn.Module) -> None:
+def start_from(path: str | Path, network: nn.Module, classes: Sequence[str], exclusive: bool = False) -> None:
     """Gives a network the weights of a file, in place.
+
+    Where the file's network was trained for other classes than these, its heads, of which there are other numbers of
+    channels, stay as they are.
 
     Raises:
         DataError: no such file, not a weights file of this package, or of another network.
     """
-    weights = load_weights(path).network.state_dict()
+    trained = load_weights(path)
+    weights, own = trained.network.state_dict(), network.state_dict()
+    if trained.classes != tuple(classes):
+        before, now = len(trained.classes) + trained.exclusive, len(classes) + exclusive
+        for name in weights.keys() & own.keys():
+            old, new = weights[name].shape, own[name].shape
+            if old != new and old[1:] == new[1:] and old[0] * now == new[0] * before:
+                weights[name] = own[name]
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

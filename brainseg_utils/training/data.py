@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from brainseg_utils.datasets.cases import Case
+from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.errors import DataError, unknown
 from brainseg_utils.training.volumes import phantoms, volumes
 
@@ -107,8 +108,50 @@ def slices(
     return Sources(samples, held_out, CHANNELS * (2 * context + 1), ("tumour",))
 
 
-KINDS: Mapping[str, Callable[..., Sources]] = {"slices": slices, "volumes": volumes, "phantoms": phantoms}
-MADE = ("phantoms",)  # kinds that make their own training samples: the folder's cases validate
+def masked(
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    seed: int,
+    batch: int,
+    *,
+    side: int = 8,
+    share: float = 0.5,
+    size: tuple[int, ...] = (64, 64, 64),
+    spacing: int = 2,
+    modalities: tuple[str, ...] = MODALITIES,
+    pool: int = 48,
+    uses: int = 32,
+    patches: int = 2,
+    wild: float = 0.0,
+    rough: float = 0.0,
+) -> Sources:
+    """Patches of phantoms with holes, to be filled in; nobody validates.
+
+    Args:
+        train: not used: training cases are made.
+        validation: not used.
+        seed: of the phantoms and the holes.
+        batch: not used.
+        side, share: of the cubes that are hidden (`masked.Masked`).
+        size, spacing, modalities, pool, uses, patches, wild, rough: as for `phantoms`.
+
+    Raises:
+        SettingError: an option that has not such a value.
+    """
+    from brainseg_utils.training.masked import Masked
+
+    options: dict[str, Any] = {"pool": pool, "uses": uses, "patches": patches, "wild": wild, "rough": rough}
+    whole = phantoms([], [], seed, batch, size=size, spacing=spacing, modalities=modalities, **options)
+    return Sources(Masked(whole.train, side, share, seed), None, len(modalities), modalities)
+
+
+KINDS: Mapping[str, Callable[..., Sources]] = {
+    "slices": slices,
+    "volumes": volumes,
+    "phantoms": phantoms,
+    "masked": masked,
+}
+MADE = ("phantoms", "masked")  # kinds that make their own training samples: the folder's cases can only validate
 
 
 def check(name: str, options: Mapping[str, Any]) -> None:

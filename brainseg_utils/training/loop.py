@@ -84,7 +84,7 @@ class Loop:
         self.before = memory.used(self.device)
         memory.check(self.forecast, self.device, recipe.budget.batch, self.engine.accumulate)
         if self.engine.start:
-            checkpoints.start_from(self.engine.start, network)
+            checkpoints.start_from(self.engine.start, network, sources.classes, sources.exclusive)
         if self.device.type == "cpu":
             device.keep_memory()
         device.layout(network, NETWORKS[recipe.network.name].dimensions, self.engine.channels_last)

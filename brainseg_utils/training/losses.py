@@ -104,6 +104,21 @@ class Focal(nn.Module):
         return (torch.exp(self.gamma * log_wrong) * entropy).mean()
 
 
+class Filled(nn.Module):
+    """Mean distance from a truth in the voxels that have one; elsewhere it is NaN (`masked.Masked`).
+
+    Example:
+        >>> float(Filled()(torch.tensor([[[1.0, 5.0]]]), torch.tensor([[[3.0, torch.nan]]])))
+        2.0
+    """
+
+    def forward(self, values: Tensor, truth: Tensor) -> Tensor:
+        """(N, C, ...) and (N, C, ...) to a scalar; 0 where nothing has a truth."""
+        there = ~truth.isnan()
+        distance = (values.float() - truth.nan_to_num().float()).abs()
+        return (distance * there).sum() / there.sum().clamp(min=1)
+
+
 class Sum(nn.Module):
     """Several losses, each with its weight."""
 
@@ -196,6 +211,7 @@ LOSSES: Mapping[str, Callable[..., nn.Module]] = {
     "boundary": Boundary,
     "dice_boundary": dice_boundary,
     "slices": slices,
+    "filled": Filled,
 }
 
 
