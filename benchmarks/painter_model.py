@@ -27,10 +27,12 @@ the file holds the recipe and {codes} contrast codes of training patches beside 
 doi:10.1016/j.neuroimage.2010.07.033), free to use with its copyright notice. No patient's scan was trained on.
 
 **How good:** `data/reference/runs/gan_judge`: how much of the gap from healthy to real tissue it closes in each tissue
-and modality, texture, variety. What painted extras are worth to a segmentation: `gan_experiment`, `gan_fewshot`.
+and modality, texture, variety; `gan_develop`: the gaps on real scans. What painted extras are worth to a segmentation:
+`gan_experiment`, `gan_fewshot`.
 
-**Weak where:** the tissue around a painted tumour is not pushed aside; textures come out smoother than real ones;
-treated tumours (RC) were in none of its patches.
+**Weak where:** the tissue around a painted tumour is not pushed aside; necrosis comes out more even than a real one;
+thin enhancing rims of real scans are too dark, and the border of the hole is a sharper step than in the scan
+(`gan_develop`); treated tumours (RC) were in none of its patches.
 
 **Made by:** `python benchmarks/reference_gan.py --only painters`, seed {seed} ({minutes:.0f} minutes of a part of one
 CPU core), torch {version}.

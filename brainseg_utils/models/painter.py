@@ -43,8 +43,8 @@ RIM = 1
 """Voxels by which the hole is wider than the tumour: its soft border would tell what was there."""
 NOISE = 2
 BRIGHT = 6.0
-"""Sd above which paint grows with the logarithm only: a discriminator that likes bright voxels would else draw it to any
-height. With a hard bound (tanh), one leap beyond it is the end: there is no gradient on the way back."""
+"""Sd above which paint grows with the logarithm only: a discriminator that likes bright voxels would else draw it to
+any height. With a hard bound (tanh), one leap beyond it is the end: there is no gradient on the way back."""
 QUIET = 0.1
 """Factor on the first weights of a residual block's second convolution: it begins near the identity."""
 
