@@ -53,14 +53,14 @@ def plain_loop(cases: list[Case], folder: Path, held: bool = False) -> Callable[
     import torch
     from monai.data import DataLoader, Dataset
     from monai.losses import DiceLoss
-    from monai.transforms import Compose, RandSpatialCropd
+    from monai.transforms import Compose, RandSpatialCropd, SelectItemsd
 
     from brainseg_utils.pipeline.reports import KEYS, r4
     from brainseg_utils.pipeline.transforms import load_case
     from brainseg_utils.training.checkpoints import build_network
 
     crop = RandSpatialCropd(KEYS, [SIDE] * 3, random_size=False)
-    data = Dataset(cases, Compose([load_case, *(step.transform for step in r4(16)), crop]))
+    data = Dataset(cases, Compose([load_case, *(step.transform for step in r4(16)), crop, SelectItemsd(KEYS)]))
     network = build_network(chosen(folder), 4, 3).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)
