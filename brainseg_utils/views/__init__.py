@@ -9,5 +9,6 @@ widget           the slice viewer: slider, mouse, keyboard
 volumes          three planes and 3D
 frames           a series of pictures with a slider, or played as a film
 metric_sliders   a mask that is moved, grown, split and blurred while its scores follow
+real_or_fake     a game: which of these pictures is real?
 gallery          the worst cases of a cohort, for its report
 """
