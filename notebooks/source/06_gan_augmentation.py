@@ -166,7 +166,7 @@ figures.show(figure, f"One slice four times: T1 with contrast before and after p
 # The mask is right to the voxel, because it was there first. Whether the paint is good, and whether it is good for anything, are two further questions.
 #
 # ## 1 Why R1's GAN ran out of memory
-# **Question: its two networks have fewer parameters than any other network of that report. What did not fit?**
+# **Question: its two networks together have fewer parameters than the same report's U-Net (901,477), which did train. What did not fit?**
 
 # %% tags=["nbval-check-output"]
 for name in ("generator_r1", "discriminator_r1"):
@@ -353,7 +353,7 @@ quiz("loss-of-a-gan")
 # ## 3 Training it, watched
 # **Question: neither loss says how good the paint is. What does one watch?** Three things: the critic's *accuracy* (.5 is guessing, 1 means that the painter is told nothing; between .5 and .9 they teach each other), the *variety* (how far two paintings of one hole lie apart, in units of the real tissue's spread), and the pictures. A live run of seconds shows how it begins; the painter above had more time.
 #
-# All patches that the run sees are remembered, to look for copies later. The first function draws a held-out patch after each epoch.
+# The patches that the run sees are remembered (400 of them at most), to look for copies later. The first function draws a held-out patch after each epoch.
 
 # %%
 LIVE = {"budget.steps": 120, "budget.epoch_steps": 20, "data.pool": 4, "data.uses": 12} if quick else {}
@@ -650,12 +650,17 @@ def gaps(batch, made):
 # %%
 own_work = {name: paint(painter, held_patches, own=True) for name, painter in PAINTERS.items()}
 tables = {name: gaps(held_patches, made) for name, made in own_work.items()}
-shown_table = pd.concat(
-    {name: table.pivot(index="tissue", columns="modality", values="closed") for name, table in tables.items()}
-)
-shown_table.reindex(columns=[palette.modality_name(m) for m in MODALITIES]).style.format("{:.2f}", na_rep="").set_uuid(
-    "gaps"
-)
+NAMES = [palette.modality_name(m) for m in MODALITIES]
+
+
+def wide(table, values):
+    """A row a tissue, a column a modality, in the course's order."""
+    rows = [tissue for tissue in TISSUES if (table["tissue"] == tissue).any()]
+    return table.pivot(index="tissue", columns="modality", values=values).reindex(index=rows, columns=NAMES)
+
+
+shown_table = pd.concat({name: wide(table, "closed") for name, table in tables.items()})
+shown_table.style.format("{:.2f}", na_rep="").set_uuid("gaps")
 
 # %% [markdown]
 # The course asks its own painter for half of the gap or more:
@@ -682,7 +687,7 @@ for line, number in zip(axes, numbers, strict=True):
     line[0].set_ylabel(TISSUES[number - 1])
 figure.supxlabel("brightness (sd of the brain)", fontsize=9)
 distances = realism.tissue_table(*([(i.numpy(), mask[0].numpy()) for i, mask in zip(images, held_patches["label"], strict=True)] for images in (held_patches["image"], own_work["kept"])),
-                                 {number: TISSUES[number - 1] for number in numbers}, MODALITIES)  # fmt: skip
+                                 {number: TISSUES[number - 1] for number in numbers}, NAMES)  # fmt: skip
 figures.show(figure, f"Histograms of brightness, a row a tissue and a column a modality, real filled and painted as a line; they lie {distances['distance'].min():.2f} to {distances['distance'].max():.2f} sd apart.")  # fmt: skip
 
 # %% [markdown]
@@ -690,9 +695,8 @@ figures.show(figure, f"Histograms of brightness, a row a tissue and a column a m
 
 # %%
 distances["width, painted / real"] = distances["made_sd"] / distances["real_sd"]
-distances.pivot(index="tissue", columns="modality", values=["distance", "width, painted / real"]).style.format(
-    "{:.2f}"
-).set_uuid("distances")
+parts = {what: wide(distances, what) for what in ("distance", "width, painted / real")}
+pd.concat(parts, axis=1).style.format("{:.2f}").set_uuid("distances")
 
 # %% [markdown]
 # ### Texture
@@ -789,7 +793,7 @@ quiz("frechet-alone")
 
 # %% [markdown]
 # ### Copies
-# **Question: has the painter learned patches by heart?** A generator that returns its training patches has perfect texture, and adds nothing. For each painted patch, the nearest of all that the live run was trained on, by the same features; and for comparison the same for real held-out patches.
+# **Question: has the painter learned patches by heart?** A generator that returns its training patches has perfect texture, and adds nothing. For each painted patch, the nearest of those remembered from the live run's training, by the same features; and for comparison the same for real held-out patches.
 
 # %%
 remembered = features(seen.images)
@@ -815,7 +819,16 @@ figures.show(figure, "The three painted patches that lie nearest to a training p
 #
 # ### On real scans
 # The kept painter learned from phantoms alone. While this notebook was written it was also looked at on real scans, those with which the course is developed (their pictures are not kept here). The paint takes its shape and its contrast from the label, and at the size of these pictures it joins the tissue around it.
-# What gives it away: a thin enhancing rim comes out soft and too dark, the border of the hole is a sharper step than in the scan, the grain is clumps of one size, the folds of the cortex end at the border, and nothing is pushed aside. With `data_dir` you see it on your own scans: all of this section is then about them.
+# What gives it away: a thin enhancing rim comes out soft and too dark, the border of the hole is a sharper step than in the scan, the grain is clumps of one size, the folds of the cortex end at the border, and nothing is pushed aside. With `data_dir` you see it on your own scans: all of this section is then about them. The recorded numbers:
+
+# %%
+real_gaps, real_borders = (record_table("gan_develop", f"{table}.csv") for table in ("gaps", "borders"))
+if real_gaps is None or real_borders is None:
+    print(NOT_YET)
+else:
+    enough, steps = int((real_gaps["closed"] >= 0.5).sum()), real_borders[["real", "made"]].mean()
+    print(f"{real_gaps['case'].nunique()} real scans: {enough} of {len(real_gaps)} gaps closed by half or more, the median by {real_gaps['closed'].median():.0%}; with labels shuffled {real_gaps['shuffled'].median():.0%}")  # fmt: skip
+    print(f"step across the border of the hole: {steps['real']:.2f} sd in the scans, {steps['made']:.2f} sd painted")
 
 # %% [markdown]
 # ## Bug lab 1: the label that never arrived
@@ -1047,14 +1060,14 @@ print(f"on disk, one painted copy of each of these {len(train_entries)} scans wo
 # What this painter does not do: a tumour that grows pushes. Around a painted one, ventricles and midline stay where they were; a network may learn that tumours do not displace anything.
 #
 # ## Bug lab 3: augmentation that leaks
-# **Watch it fail.** R1 augmented its data set on disk, and split it into training and validation. If that is done in this order, file by file, a painted copy of a training brain is validated on, or validation patients lend their contrast to the training. Here is a network that was trained with one painted patch for every real one (no leak yet: shapes and contrasts are those of the training patients):
+# **Watch it fail.** R1 augmented its data set on disk. If the files are divided into training and validation after that, one by one, a painted copy of a training brain is validated on, or validation patients lend their contrast to the training. Here is a network that was trained with one painted patch for every real one (no leak yet: shapes and contrasts are those of the training patients):
 
 # %%
 extra = segmentation("extras", **{f"data.{key}": value for key, value in EXTRAS.items()})
 print("held-out Dice with extras: " + ", ".join(f"{r} {extra.metrics[f'dice_{r}']:.2f}" for r in ("ET", "TC", "WT")))
 
 # %% [markdown]
-# Now it is validated in four ways, on patches: as the wrong order would (painted copies of *training* brains, which the training has not seen as such), with painted tumours in held-out brains, with both mixed half and half with real ones, and as it should be, on held-out patients and their own tumours. **Guess the order before you run the cell.**
+# Now it is validated in four ways, on patches: as the wrong order would (painted copies of *training* brains, which the training has not seen as such), the same with as many real patches of held-out patients among them, with painted tumours in held-out brains, and as it should be, on held-out patients and their own tumours. **Guess the order before you run the cell.**
 
 
 # %%
@@ -1248,6 +1261,16 @@ for title, table in differences.items():
         print(f"    {line['arm']}, {line['region']}: {line['verdict']} by {abs(line['difference']):.3f} ({line['low']:+.3f} to {line['high']:+.3f})")  # fmt: skip
 
 # %% [markdown]
+# And the answer of all of it together: is there an arm whose differences have one sign in all regions and both experiments, all clear of 0?
+
+# %%
+if differences:
+    every["arm"] = [arm(line) for _, line in every.iterrows()]
+    sure = [name for name, lines in every.groupby("arm") if (lines["low"] > 0).all() or (lines["high"] < 0).all()]
+    print(f"{len(sure)} of {every['arm'].nunique()} arms: {', '.join(sure) or 'none'}")
+    print("So what extras are worth here " + ("is shown for " + ", ".join(sure) if sure else "is not settled: it depends on region, share and patients"))  # fmt: skip
+
+# %% [markdown]
 # Two things to keep in mind. Equal steps mean that an arm with extras has seen fewer real patches: with 100 % only half of its patches are real, and in trainings as short as the recorded ones (their commands name the steps) what extras teach may not pay that back. And the intervals are over patients; each patient's Dice is the mean over three seeds, each with a painter of its own.
 #
 # Several comparisons were made, each with an interval that misses the truth once in twenty times, so that one "better" or "worse" among a dozen is what chance alone would give. What would convince? The same sign in all regions and in both experiments, and intervals that stay clear of 0. Hold what you wrote down against that.
@@ -1261,11 +1284,11 @@ pair = (
     .astype(float)
 )
 pair.loc["difference"] = pair.iloc[1] - pair.iloc[0]
-pair.style.format("{:+.2f}").format("{:.0f}", subset="steps").set_uuid("pair")
+pair[["dice_ET", "dice_TC", "dice_WT"]].style.format("{:+.2f}").set_uuid("pair")
 
 # %% [markdown]
 # ## Results
-# One table from the runs of this notebook. *Held-out patients, real* is the yardstick of a row where there is one.
+# One table from the runs of this notebook; the last column is what real held-out patches have.
 
 
 # %%
