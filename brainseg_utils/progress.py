@@ -27,6 +27,12 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         yield from _lines(items, description, total)
 
 
+def tell(text: str) -> None:
+    """Writes to standard error at once and in one piece: lines of several processes do not get into each other."""
+    sys.stderr.write(text)  # `print` writes a line and its end apart where the stream is not buffered
+    sys.stderr.flush()
+
+
 def _bar(items: Iterable[T], description: str, total: int) -> Iterator[T]:
     from rich.console import Console
     from rich.progress import (
@@ -59,4 +65,4 @@ def _lines(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         yield item
         if total and done * LINES // total > shown:
             shown = done * LINES // total
-            print(f"{description}: {done}/{total} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)
+            tell(f"{description}: {done}/{total} ({time.monotonic() - start:.0f} s)\n")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainseg_utils.progress import tell
+
 if TYPE_CHECKING:
     from brainseg_utils.training.validation import Validation
 
@@ -49,7 +51,7 @@ class Progress:
     def step(self, done: int, loss: float) -> None:
         """After each step."""
         if self.shown and self.watched:
-            print(f"\r{self._where(done)}, loss {loss:.4f}   ", end="", file=sys.stderr, flush=True)
+            tell(f"\r{self._where(done)}, loss {loss:.4f}   ")
 
     def epoch(self, done: int, row: Mapping[str, float]) -> None:
         """After each epoch."""
@@ -58,7 +60,7 @@ class Progress:
             return
         self.said = done * LINES // self.steps
         told = [f"{name} {row[key]:.4f}" for name, key in TOLD if key in row]
-        print(f"{chr(13) * self.watched}{self._where(done)}: {', '.join(told)}", file=sys.stderr, flush=True)
+        tell(f"{chr(13) * self.watched}{self._where(done)}: {', '.join(told)}\n")
 
     def _where(self, done: int) -> str:
         passed = time.monotonic() - self.start

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from brainseg_utils import errors, files, parallel, progress, seeds
+from brainseg_utils.training import report
 
 
 def test_an_error_says_what_where_expected_and_what_to_do():
@@ -89,3 +91,26 @@ def test_imap_takes_from_its_input_only_what_it_can_work_on():
     next(results)
     assert len(taken) <= 3 * 2 + 1
     results.close()
+
+
+def test_a_line_of_progress_is_one_write(monkeypatch):
+    """Several processes share one standard error: a line and its end must not come apart."""
+    written = []
+
+    class Stream:
+        def write(self, text):
+            written.append(text)
+
+        def flush(self):
+            pass
+
+        def isatty(self):
+            return False
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    assert list(progress.track(range(10), "verify")) == list(range(10))
+    training = report.Progress("course", 0, 20)
+    for step in (10, 20):
+        training.epoch(step, {"train_loss": 0.5})
+    assert len(written) == progress.LINES + 2
+    assert all(text.endswith("\n") and text.count("\n") == 1 for text in written)
