@@ -146,7 +146,7 @@ class PaintTumourd(RandomizableTransform, MapTransform):
         self.painter, self.shapes = painter, list(shapes)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Item:
-        """Paints, or not; "painted" tells."""
+        """The item, painted or as it is."""
         item = dict(data)
         self.randomize(None)
         if not self._do_transform:

@@ -1271,7 +1271,7 @@ if differences:
     print("So what extras are worth here " + ("is shown for " + ", ".join(sure) if sure else "is not settled: it depends on region, share and patients"))  # fmt: skip
 
 # %% [markdown]
-# Two things to keep in mind. Equal steps mean that an arm with extras has seen fewer real patches: with 100 % only half of its patches are real, and in trainings as short as the recorded ones (their commands name the steps) what extras teach may not pay that back. And the intervals are over patients; each patient's Dice is the mean over three seeds, each with a painter of its own.
+# Two things to keep in mind. Equal steps mean that an arm with extras has seen fewer real patches: with 100 % up to half of its patches are painted (where one has room for a tumour), and in trainings as short as the recorded ones (their commands name the steps) what extras teach may not pay that back. And the intervals are over patients; each patient's Dice is the mean over three seeds, each with a painter of its own.
 #
 # Several comparisons were made, each with an interval that misses the truth once in twenty times, so that one "better" or "worse" among a dozen is what chance alone would give. What would convince? The same sign in all regions and in both experiments, and intervals that stay clear of 0. Hold what you wrote down against that.
 #
