@@ -44,7 +44,7 @@ def chosen(folder: Path) -> Recipe:
 
     changes: dict[str, Any] = {"network.name": "monai_unet", "data.size": [SIDE] * 3, "data.spacing": 1.0}
     changes |= {"data.cache": str(folder / "cache"), "budget.batch": BATCH, "budget.steps": 10_000}
-    changes |= {"loss.name": "dice", "split.validation": "none", "engine.keep": ["last"]}
+    changes |= {"loss.name": "dice", "split.validation": "none", "engine.keep": ["last"], "engine.channels_last": True}
     return load("course_resunet3d", "full", changes)
 
 
