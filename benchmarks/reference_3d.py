@@ -59,6 +59,7 @@ SPACING = 2  # mm
 COHORTS = {"before": ("brats2023", 40), "after": ("brats2024", 40)}  # treatment: layout, cases
 PARTS = {"train": 0.8, "val": 0.2}
 SEEN = 2  # held-out cases in a look of many
+GROUPS = ("phantoms", "after", "swin")  # of records that are compared: names begin so
 
 
 @cache
@@ -104,15 +105,17 @@ def fit(plan: Plan, work: Path) -> Run:
     parts = {"split.folds": FOLDS, "split.fractions": []} if plan.fold is not None else whole
     fixed: dict[str, Any] = {**plan.changes, **parts, "split.validation": subset}
     fixed |= {"data.cache": os.path.relpath(work / "cache"), "engine.keep": ["last"], "engine.patience": 0}
-    if plan.masked:
-        fixed["engine.start"] = os.path.relpath(pretrained(plan, work).weights)
+    before = pretrained(plan, work) if plan.masked else None
+    if before:
+        fixed["engine.start"] = os.path.relpath(before.weights)
     measured = load(plan.recipe, plan.profile, {**fixed, "budget.steps": step_cost.STEPS})
     name = re.sub("_(seed|fold)[0-9]", "", plan.name)  # seeds and folds take as many steps
     each = step_cost.noted(work / f"{name}.json", measured, split, cases)
     length = step_cost.length(plan.seconds * (1 - plan.masked), each, plan.looks)
     recipe = load(plan.recipe, plan.profile, {**fixed, **length})
     run = train(recipe, folder, work / "runs" / plan.name, resume=True, split=split)
-    run.note(budget={"cpu_seconds": plan.seconds, "step_seconds": each, "steps": run.metrics["steps"]})
+    budget = {"cpu_seconds": plan.seconds, "step_seconds": each, "steps": run.metrics["steps"]}
+    run.note(budget=budget | ({"masked_share": plan.masked, "masked_steps": before.metrics["steps"]} if before else {}))
     return run
 
 
@@ -184,27 +187,20 @@ def ensemble(work: Path, command: str) -> None:
 
 
 def differences() -> None:
-    """Adds to the course's record by how much it is ahead of each report's recipe, case by case."""
-    for stem, name in (
-        ("phantoms", "course_resunet3d"),
-        ("after", "course_resunet3d"),
-        ("swin", "course_resunet3d"),
-        ("swin", "course_swin"),
-        ("swin", "course_swin_masked"),
-    ):
-        folder = RECORDS / f"{stem}_{name}"
-        others = [path for path in sorted(RECORDS.glob(f"{stem}_*")) if (path / "scores.csv").is_file()]
-        others.remove(folder) if folder in others else None
-        if not (folder / "scores.csv").is_file():
-            continue
-        ours, ahead = pd.read_csv(folder / "scores.csv"), {}
-        for other in others:
-            theirs = pd.read_csv(other / "scores.csv")
-            shared = [name for name in ours["cohort"].unique() if name in set(theirs["cohort"])]
-            tables = {n: compare(theirs[theirs["cohort"] == n], ours[ours["cohort"] == n], ("dice",)) for n in shared}
-            columns = ["cases", "difference", "low", "high", "p_holm"]
-            ahead[other.name] = {n: t.set_index("region")[columns].round(4).to_dict("index") for n, t in tables.items()}
-        write_json(folder / "summary.json", {**summary_of(ours), "ahead of": ahead})
+    """Adds to each of the course's records by how much it is ahead of the others of its group, case by case."""
+    columns = ["cases", "difference", "low", "high", "p_holm"]
+    for group in GROUPS:
+        tables = {path.parent.name: pd.read_csv(path) for path in sorted(RECORDS.glob(f"{group}_*/scores.csv"))}
+        for name in (name for name in tables if name.startswith(f"{group}_course_")):
+            ours, ahead = dict(iter(tables[name].groupby("cohort"))), {}
+            for other in (other for other in tables if other != name):
+                theirs = dict(iter(tables[other].groupby("cohort")))
+                found = {place: compare(theirs[place], ours[place], ("dice",)) for place in ours if place in theirs}
+                ahead[other] = {
+                    place: table.set_index("region")[columns].round(4).to_dict("index")
+                    for place, table in found.items()
+                }
+            write_json(RECORDS / name / "summary.json", {**summary_of(tables[name]), "ahead of": ahead})
 
 
 def main() -> None:

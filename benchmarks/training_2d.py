@@ -99,7 +99,7 @@ def engine(
     return lambda: loop._step(next(batches))
 
 
-def _engine(folder: Path, parts: int) -> Callable[[], object]:
+def _fresh_engine(folder: Path, parts: int) -> Callable[[], object]:
     return engine(patients(), folder, parts)
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         makers: dict[str, Callable[[], Callable[[], object]]] = {PLAIN: lambda: plain_loop(patients())}
         for name, parts in ENGINES.items():
-            makers[name] = partial(_engine, Path(folder), parts)
+            makers[name] = partial(_fresh_engine, Path(folder), parts)
         compete(__file__, __doc__, makers, Claim(CLAIM, PLAIN, NEEDED, BATCH, "slices"))
 
 

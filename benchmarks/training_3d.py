@@ -4,9 +4,9 @@ Both train MONAI's UNet (4,812,512 parameters) with Dice loss and AdamW on patch
 1 mm, two patches a step. R4's loop is what MONAI's tutorials write: every sample begins with the NIfTI files and goes
 through the report's transforms in their stated order, then a patch is cut; a `DataLoader` makes batches; float32, the
 usual memory order. R4 trains on whole scans, which the claim leaves aside: a patch costs both sides the same network.
-The engine is `loop.Loop` with the course's pipeline, its cache filled beforehand. "network alone" is R4's loop with a
-batch that is there: what loading costs, and what the network does. It needs a CPU that computes in bf16 (AVX-512 BF16
-or AMX), and is said to be absent elsewhere.
+The engine is `loop.Loop` with the course's pipeline, its cache filled beforehand, bf16 and channels last. "network
+alone" is R4's loop with a batch that is there: what loading costs, and what the network does. It needs a CPU that
+computes in bf16 (AVX-512 BF16 or AMX), and is said to be absent elsewhere.
 
     python benchmarks/training_3d.py [--rounds 5]
 """
@@ -30,7 +30,7 @@ ENGINE, PLAIN, ALONE = "engine", "R4's loop", "network alone"
 
 
 def phantoms(folder: Path) -> list[Case]:
-    """Two scans of 1 mm, made by whoever comes first."""
+    """Two scans of 1 mm; every contestant makes the same for itself."""
     from brainseg_utils.datasets.find import find_cases
     from brainseg_utils.phantom import cohort
 

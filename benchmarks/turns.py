@@ -13,6 +13,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One contestant is so many times ahead of another.
+
+    Attributes:
+        ahead: the contestant.
+        plain: the other one.
+        needed: times.
+        samples: in a step.
+        unit: what a sample is.
+    """
+
+    ahead: str
+    plain: str
+    needed: float
+    samples: int
+    unit: str
+
+    def told(self, times: Mapping[str, Sequence[float]], has_bf16: bool) -> bool:
+        """Prints the speeds and their ratios; whether the claim holds."""
+        middle = {name: statistics.median(values) for name, values in times.items()}
+        for name, seconds in middle.items():
+            spread = " to ".join(f"{self.samples / t:.2f}" for t in (max(times[name]), min(times[name])))
+            speed = f"{self.samples / seconds:6.2f} {self.unit} a second of CPU ({spread})"
+            print(f"{name:20s} {speed}, {middle[self.plain] / seconds:.2f} x")
+        ratio = middle[self.plain] / middle[self.ahead]
+        print(f"ratio {ratio:.2f} on one thread; bf16 on this CPU: {'yes' if has_bf16 else 'no'}")
+        return ratio >= self.needed
 
 
 def compete(
@@ -35,32 +66,6 @@ def compete(
         return
     has, times = _race(script, list(makers), given.rounds)
     sys.exit(has and not claim.told(times, has))
-
-
-class Claim:
-    """One contestant is so many times ahead of another.
-
-    Args:
-        ahead: the contestant.
-        plain: the other one.
-        needed: times.
-        samples: in a step.
-        unit: what a sample is.
-    """
-
-    def __init__(self, ahead: str, plain: str, needed: float, samples: int, unit: str) -> None:
-        self.ahead, self.plain, self.needed, self.samples, self.unit = ahead, plain, needed, samples, unit
-
-    def told(self, times: Mapping[str, Sequence[float]], has_bf16: bool) -> bool:
-        """Prints the speeds and their ratios; whether the claim holds."""
-        middle = {name: statistics.median(values) for name, values in times.items()}
-        for name, seconds in middle.items():
-            spread = " to ".join(f"{self.samples / t:.2f}" for t in (max(times[name]), min(times[name])))
-            speed = f"{self.samples / seconds:6.2f} {self.unit} a second of CPU ({spread})"
-            print(f"{name:20s} {speed}, {middle[self.plain] / seconds:.2f} x")
-        ratio = middle[self.plain] / middle[self.ahead]
-        print(f"ratio {ratio:.2f} on one thread; bf16 on this CPU: {'yes' if has_bf16 else 'no'}")
-        return ratio >= self.needed
 
 
 def _serve(maker: Callable[[], Callable[[], object]]) -> None:

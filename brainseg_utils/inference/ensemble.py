@@ -58,13 +58,7 @@ def join(files: Sequence[str | Path], out: str | Path, settings: Settings | Rule
         SettingError: no files, or networks of different classes.
         BrainsegError: the disk is full.
     """
-    if not files:
-        raise SettingError("no weights", expected="one file or more")
-    parts = [part for file in files for part in _parts(file)]
-    kinds = {(tuple(about["classes"]), about["exclusive"]) for about, _ in parts}
-    if len(kinds) > 1:
-        found = " and ".join(sorted("/".join(classes) for classes, _ in kinds))
-        raise SettingError(f"networks of classes {found}", where=out, expected="networks that segment the same")
+    parts = _alike(files, out)
     how = {SETTINGS: asdict(settings or read_settings(files[0]))}
     if len(parts) == 1:
         about, weights = parts[0]
@@ -90,15 +84,11 @@ def average(files: Sequence[str | Path], out: str | Path, settings: Settings | R
         SettingError: no files, or networks of different classes.
         BrainsegError: the disk is full.
     """
-    if not files:
-        raise SettingError("no weights", expected="one file or more")
-    parts = [read_weights(file) for file in files]
+    parts = _alike(files, out)
+    if len(parts) > len(files):
+        raise DataError(f"{len(parts)} networks in {len(files)} files", where=out, expected="one network a file")
     about, first = parts[0]
-    for file, (told, weights) in zip(files, parts, strict=True):
-        if told["format"] != FORMAT:
-            raise DataError(f"format {told['format']!r}", where=file, expected="one network, as a run writes it")
-        if (told["classes"], told["exclusive"]) != (about["classes"], about["exclusive"]):
-            raise SettingError(f"networks of classes {about['classes']} and {told['classes']}", where=file)
+    for file, (_, weights) in zip(files, parts, strict=True):
         if {k: t.shape for k, t in weights.items()} != {k: t.shape for k, t in first.items()}:
             raise DataError(f"not the network of {files[0]}", where=file, expected="the same layers and widths")
     mean = {
@@ -134,6 +124,18 @@ def read_settings(path: str | Path) -> Settings | Rules:
         if name not in known:
             raise unknown("setting", name, known, where=str(path))
     return Settings(**stored)
+
+
+def _alike(files: Sequence[str | Path], out: str | Path) -> list[Part]:
+    """The networks of some files, which must segment the same."""
+    if not files:
+        raise SettingError("no weights", expected="one file or more")
+    parts = [part for file in files for part in _parts(file)]
+    kinds = {(tuple(about["classes"]), about["exclusive"]) for about, _ in parts}
+    if len(kinds) > 1:
+        found = " and ".join(sorted("/".join(classes) for classes, _ in kinds))
+        raise SettingError(f"networks of classes {found}", where=out, expected="networks that segment the same")
+    return parts
 
 
 def _parts(path: str | Path) -> list[Part]:

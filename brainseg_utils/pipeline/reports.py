@@ -78,6 +78,11 @@ def _elastic() -> Compose:
     return _interpolated(Rand3DElasticd(KEYS, ELASTIC_SIGMA, ELASTIC_MAGNITUDE, **options))
 
 
+def _space(spacing: float) -> Step:
+    change = _interpolated(Spacingd(KEYS, (spacing,) * 3, mode=IMAGE_AND_LABEL, **_LABEL_MAY_LACK))
+    return Step(f"spacing {spacing:g} mm", "fixed", change)
+
+
 def r0(size: Sequence[int] = (128, 128, 128), spacing: float = 0.0) -> tuple[Step, ...]:
     """R0, Swin-UNETR: z-score of each modality over its non-zero voxels, random patches, flips, shift and scale.
 
@@ -85,11 +90,10 @@ def r0(size: Sequence[int] = (128, 128, 128), spacing: float = 0.0) -> tuple[Ste
         size: of the patch; 128^3 stated.
         spacing: mm that scans are brought to first; 0: their own, as R0 has it.
     """
-    space = _interpolated(Spacingd(KEYS, (spacing,) * 3, mode=IMAGE_AND_LABEL, **_LABEL_MAY_LACK))
     pad = SpatialPadd(KEYS, size, **_LABEL_MAY_LACK)
     patch = RandSpatialCropd(KEYS, size, random_size=False, **_LABEL_MAY_LACK)
     return (
-        *([Step(f"spacing {spacing:g} mm", "fixed", space)] if spacing else []),
+        *([_space(spacing)] if spacing else []),
         Step("z-score over non-zero", "fixed", Imaged(arrays.zscore_nonzero)),
         Step("regions ET, TC, WT", "fixed", ToRegionsd(R0_REGIONS)),
         Step(f"pad to at least {_by(size)}", "fixed", pad, unstated=True),
@@ -184,13 +188,12 @@ def r4(multiple: int | None = None, spacing: float = 1.0) -> tuple[Step, ...]:
         "it is taken over the whole grid"
     )
     borders = "240x240x155 leaves 229x229x144, and 229 is not divisible by 16: the network refuses it"
-    space = _interpolated(Spacingd(KEYS, (spacing,) * 3, mode=IMAGE_AND_LABEL, **_LABEL_MAY_LACK))
     bias = RandBiasFieldd("image", degree=2, prob=0.5)
     crop = CropBoxd(BorderBox(R4_START, R4_END))
     steps = (
         Step("regions TC, WT, ET", "fixed", ToRegionsd(R4_REGIONS)),
         Step("orientation RAS", "fixed", Orientationd(KEYS, axcodes="RAS", labels=None, **_LABEL_MAY_LACK)),
-        Step(f"spacing {spacing:g} mm", "fixed", space),
+        _space(spacing),
         Step("rotate by 90 degrees, p .5", "random", RandRotate90d(KEYS, prob=0.5, **_LABEL_MAY_LACK)),
         _flip(1, kind="random"),
         _flip(2, kind="random"),

@@ -71,6 +71,12 @@ def _names(recipe: Recipe, where: str) -> None:
     losses.check(recipe.loss.name, recipe.loss.options)
     check_options(losses.LOSSES[recipe.loss.name], recipe.loss.options, f"{where} [loss]")
     losses.build(recipe.loss.name, **recipe.loss.options)
+    if (recipe.data.name == "masked") != (recipe.loss.name == "filled"):
+        raise SettingError(
+            f"loss {recipe.loss.name} with data {recipe.data.name}",
+            where=where,
+            expected='loss "filled" with data "masked", where the label is an image, and with no other',
+        )
     schedule = recipe.schedule
     if schedule.name in schedules.SCHEDULES:
         check_options(schedules.SCHEDULES[schedule.name], schedule.options, f"{where} [schedule]")

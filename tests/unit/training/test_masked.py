@@ -66,6 +66,12 @@ def test_the_loss_looks_at_the_holes_alone():
     assert np.argwhere(values.grad.numpy()).tolist() == [[0, 1, 2]]
 
 
+@pytest.mark.parametrize("changes", [{**MASKED, **RUN, "loss.name": "dice_ce"}, {"loss.name": "filled"}])
+def test_its_loss_belongs_to_its_data(changes):
+    with pytest.raises(SettingError, match='loss "filled" with data "masked"'):
+        load("course_resunet3d", "full", changes)
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
     """A network that filled in holes for a few steps."""
