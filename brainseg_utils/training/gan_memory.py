@@ -7,9 +7,9 @@ end. What convolutions need for themselves (copies in another memory order) is a
 
 Forecast and measurement are of what lives at one moment. Up to 20 MiB of a CPU's process are the libraries' and the
 allocator's own, whatever the patch, so that below 100 MiB the two can lie further apart than the fifth that they keep
-above (R1's networks at 32 voxels a side: 47 MiB forecast, 59 measured; at 64: 304 and 306). A training on a CPU keeps freed blocks for the next step
-(`device.keep_memory`), and what does not fit into a freed block takes a new one: such a process grows to 1.3 to 2 times
-as much (measured; it differs from run to run). Leave room for that in a budget.
+above (R1's networks at 32 voxels a side: 47 MiB forecast, 59 measured; at 64: 304 and 306). A training on a CPU keeps
+freed blocks for the next step (`device.keep_memory`), and what does not fit into a freed block takes a new one: such a
+process grows to 1.3 to 2 times as much (measured; it differs from run to run). Leave room for that in a budget.
 """
 
 from __future__ import annotations

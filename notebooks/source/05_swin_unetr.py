@@ -130,6 +130,7 @@ def sources_of(chosen):
 def train_live(label, chosen, sources=None):
     folder = setup.output_dir / "runs" / label
     shutil.rmtree(folder, ignore_errors=True)
+    return_memory()  # what predictions left
     began, spent[label] = clock(), []
     look = lambda row, network, validation: spent[label].append(clock() - began)  # noqa: E731
     runs[label] = fit(chosen, sources or sources_of(chosen), Run.begin(folder, chosen), look)
