@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from brainseg_utils.datasets.cases import Case
 from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.errors import DataError, unknown
-from brainseg_utils.training.volumes import phantoms, volumes
+from brainseg_utils.training.volumes import REGIONS, phantoms, volumes
 
 if TYPE_CHECKING:
     import torch
@@ -145,11 +145,62 @@ def masked(
     return Sources(Masked(whole.train, side, share, seed), None, len(modalities), modalities)
 
 
+def mixed(
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    seed: int,
+    batch: int,
+    *,
+    share: float = 0.5,
+    size: tuple[int, ...] = (80, 80, 64),
+    spacing: int = 2,
+    modalities: tuple[str, ...] = MODALITIES,
+    regions: tuple[str, ...] = REGIONS,
+    exclusive: bool = False,
+    foreground: float = 0.6,
+    post: float = 0.0,
+    lgg: float = 0.16,
+    pool: int = 48,
+    uses: int = 32,
+    wild: float = 0.0,
+    rough: float = 0.0,
+    faint: float = 0.0,
+    dropout: float = 0.0,
+    cache: str = "runs/cache",
+) -> Sources:
+    """Patches of the folder's cases, and of phantoms between them (`mixed.Mixed`).
+
+    Args:
+        train: training cases.
+        validation: cases that validate, whole; empty: none do.
+        seed: of both.
+        batch: not used.
+        share: of the samples that are from the cases.
+        size, modalities, regions, exclusive, foreground, dropout: as for `volumes` and `phantoms`.
+        spacing: mm that cases are brought to and phantoms are made at, 1 or 2.
+        post, lgg, pool, uses, wild, rough, faint: as for `phantoms`.
+        cache: folder for preprocessed cases.
+
+    Raises:
+        DataError: cases without masks, of the LGG layout, or that cannot be read.
+        SettingError: an option that has not such a value.
+    """
+    from brainseg_utils.training.mixed import Mixed
+
+    both: dict[str, Any] = {"size": size, "modalities": modalities, "regions": regions, "exclusive": exclusive}
+    both |= {"foreground": foreground, "dropout": dropout, "cache": cache}
+    looks: dict[str, Any] = {"post": post, "lgg": lgg, "wild": wild, "rough": rough, "faint": faint}
+    cases = volumes(train, validation, seed, batch, spacing=float(spacing), **both)
+    made = phantoms([], [], seed, batch, spacing=spacing, pool=pool, uses=uses, **looks, **both)
+    return replace(cases, train=Mixed(cases.train, made.train, share, seed))
+
+
 KINDS: Mapping[str, Callable[..., Sources]] = {
     "slices": slices,
     "volumes": volumes,
     "phantoms": phantoms,
     "masked": masked,
+    "mixed": mixed,
 }
 MADE = ("phantoms", "masked")  # kinds that make their own training samples: the folder's cases can only validate
 
