@@ -24,7 +24,7 @@ from brainseg_utils.pipeline.prepare import Prepared, View, prepare, view
 from brainseg_utils.training import device as devices
 from brainseg_utils.training.checkpoints import Trained
 
-KINDS: Mapping[str, float] = {"volumes": 0.0, "phantoms": 2.0}
+KINDS: Mapping[str, float] = {"volumes": 0.0, "phantoms": 2.0, "mixed": 2.0}
 """Kinds of data that are volumes, and the voxel size (mm; 0: the scan's own) that each has where a recipe says none."""
 HEAD_ML = 2500.0  # no brain is as large; a scan with more than this has skull and skin
 

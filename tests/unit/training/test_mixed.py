@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from brainseg_utils.datasets.export import write_case
+from brainseg_utils.datasets.find import find_cases
 from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.errors import SettingError
+from brainseg_utils.inference.volumes import VolumePredictor
 from brainseg_utils.training.mixed import Mixed
 from brainseg_utils.training.train import train
 
@@ -79,6 +81,10 @@ def test_a_network_trains_on_both_and_is_validated_on_the_folder(folder, tiny, t
     history = run.history()
     assert history["step"].tolist() == [2, 4]
     assert {"dice_ET", "dice_TC", "dice_WT", "dice_RC"} <= set(history.columns)
+    case = find_cases(folder)[0]
+    said = VolumePredictor([run.load()])(case)  # on the folder's scans, as after any other training on volumes
+    assert said.regions == run.recipe.data.options["regions"]
+    assert said.data.shape[1:] == said.box.shape
 
 
 def test_it_cannot_do_without_cases(tiny):
