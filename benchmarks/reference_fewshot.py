@@ -2,36 +2,41 @@
 
     python benchmarks/reference_fewshot.py --real FOLDER [--steps 600] [--seeds 0 1 2] [--work runs/reference/fewshot]
 
-    scratch       from random weights
-    fine-tuned    from the phantom network's, at a quarter of the rate
-    halfway       the mean of the fine-tuned and the phantom network's weights (`ensemble.average`)
-    zero-shot     the phantom network, without any of these cases
+    scratch             from random weights
+    fine-tuned          from the phantom network's, at a quarter of the rate
+    mixed               fine-tuned, and half of the samples are phantoms, made while it trains (data kind `mixed`)
+    ..., halfway        the mean of these weights and the phantom network's (`ensemble.average`)
+    zero-shot           the phantom network, without any of these cases
 
-All that are trained have one recipe (`course_resunet3d` at 2 mm, with the regions of the phantom network), one set of
-cases and one number of steps. Nothing is selected on the way: the last slow weights are scored on the eight `test`
-cases at the files' own resolution, with the rules that the phantom network carries, which were chosen on `develop`.
-Pairs are compared case by case, over the means of the seeds.
+All that are trained have one network and recipe (`course_resunet3d` at 2 mm, with the regions of the phantom network),
+one set of cases and one number of steps. Nothing is selected on the way: the last slow weights are scored on the eight
+`test` cases at the files' own resolution. Pairs are compared case by case, over the means of the seeds.
 
-Which one ships is decided on `develop` alone: half of it teaches, the other half is scored, then the other way round
-(first seed). Zero-shot has an advantage there: its rules were chosen on these cases.
+Rules, and which one ships, are decided on `develop` alone, in the same way for all: half of it teaches, the other half
+is predicted, then the other way round (first seed); each arm's rules are chosen for these eight predictions
+(`reference_phantom3d.choose`). The arm with the best mean Dice over regions and cases wins if it is ahead of zero-shot
+case by case, by an interval above 0; else zero-shot does, whose weights are bound to no patients' data. Zero-shot has
+an advantage there: how its phantoms look was settled on these cases too.
 
-Writes `data/reference/runs/fewshot` (scores.csv, folds.csv, summary.json) and, if zero-shot is not the best on
-`develop`, the first seed's weights as a model to ship: `data/reference/models/fewshot`.
+Writes `data/reference/runs/fewshot` (scores.csv, folds.csv, summary.json) and, if zero-shot is not the winner, the
+first seed's weights as a model to ship, its rules inside: `data/reference/models/fewshot`.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from real_scans import REGIONS, ROOT, Seen, cases, score, summarise
-from reference_phantom3d import MODEL, table
+from reference_phantom3d import FLIPS, MODEL, RECIPE, choose, table
 
 from brainseg_utils.datasets import splits
 from brainseg_utils.datasets.cases import Case
@@ -52,8 +57,14 @@ from brainseg_utils.training.train import sources
 NAME = "fewshot"
 RECORD, TARGET = (ROOT / "data" / "reference" / part / NAME for part in ("runs", "models"))
 PHANTOM = MODEL / "weights.safetensors"
-TRAINED = ("scratch", "fine-tuned")
-PAIR = ("halfway", "fine-tuned")
+TUNED = ("fine-tuned", "mixed")
+TRAINED = ("scratch", *TUNED)
+HALFWAY = ", halfway"
+PAIRS = (
+    *itertools.product([*TUNED, *(arm + HALFWAY for arm in TUNED)], ("scratch", "zero-shot")),
+    ("mixed", "fine-tuned"),
+    ("mixed" + HALFWAY, "mixed"),
+)
 RATE, SMALL = 2e-3, 5e-4
 CHANGES: dict[str, Any] = {
     "data.spacing": 2.0,
@@ -64,6 +75,7 @@ CHANGES: dict[str, Any] = {
     "engine.keep": ["last"],
     "engine.ema": 0.99,
 }
+LOOKS = ("post", "lgg", "wild", "rough", "faint")  # of the phantoms, as the phantom network has seen them
 CARD = """# Model card: brain tumours on four MRI sequences, phantoms and eight patients
 
 **Use:** teaching and research: the default of `brainseg predict` for scans before treatment (layouts brats2020,
@@ -73,7 +85,7 @@ brats2021, brats2023, msd). Not a medical device.
 ET, TC, WT on the grid of the files.
 
 **Network:** residual U-Net `resunet3d`, {parameters:,} parameters, works at 2 mm; probabilities averaged with those of
-the mirrored scan, with the rules of the phantom network.
+the mirrored scan. Rules: {rules}.
 
 **Data:** the phantom network (`phantom`, its own card), then {steps} steps on the eight `develop` cases of
 `data/split.json` ({kind}: see the table), from BraTS 2018, 2020, 2021 and 2023 (BraTS-GLI and BraTS-Africa). They may
@@ -83,8 +95,9 @@ releases are CC BY-NC 4.0, so these weights are for non-commercial use; those of
 bound by it.
 
 **On eight real scans it never saw** (Dice a case, means over three seeds; no tumour and none found counts 1): from
-random weights ("scratch"), from the phantom network ("fine-tuned"), the mean of the weights of both ("halfway"), and
-the phantom network as it is ("zero-shot"):
+random weights ("scratch"), from the phantom network ("fine-tuned"), the same with phantoms between the real patches
+("mixed"), the mean of these weights and the phantom network's ("halfway"), and the phantom network as it is
+("zero-shot"); each with rules chosen on `develop`:
 
 {table}
 
@@ -99,6 +112,9 @@ Every case and seed: `data/reference/runs/fewshot/scores.csv`.
 def fit(arm: str, seed: int, steps: int, chosen: list[Case], work: Path, suffix: str = "") -> Path:
     """Trains an arm, or goes on with it; its run's folder."""
     changes = {**CHANGES, "budget.steps": steps, "budget.epoch_steps": max(steps // 6, 1), "seed": seed}
+    if arm == "mixed":
+        seen = load(RECIPE, "full").data.options
+        changes |= {"data.name": "mixed", "data.spacing": 2, **{f"data.{look}": seen[look] for look in LOOKS}}
     changes["data.cache"] = os.path.relpath(work / "cache")
     changes["optimiser.rate"] = RATE if arm == "scratch" else SMALL
     if arm != "scratch":
@@ -109,33 +125,41 @@ def fit(arm: str, seed: int, steps: int, chosen: list[Case], work: Path, suffix:
     return loop.fit(recipe, sources(recipe, chosen, []), run).path  # not `train`: the eight are of several data sets
 
 
-def weights_of(run: Path) -> dict[str, Path]:
-    """What a fine-tuning gives: its own weights, and the mean of them and those where it began."""
-    tuned = run / "weights.safetensors"
-    return {"fine-tuned": tuned, "halfway": ensemble.average([tuned, PHANTOM], run / "halfway.safetensors")}
+def weights_of(arm: str, run: Path) -> dict[str, Path]:
+    """What a training gives: its own weights and, if it was fine-tuned, the mean of them and those where it began."""
+    weights = run / "weights.safetensors"
+    if arm not in TUNED:
+        return {arm: weights}
+    return {arm: weights, arm + HALFWAY: ensemble.average([weights, PHANTOM], run / "halfway.safetensors")}
 
 
-def scored(arm: str, seed: int, weights: Path, chosen: list[Case], rules: Rules) -> pd.DataFrame:
-    """One row a case and region."""
-    predictor = VolumePredictor(ensemble.read(weights), rules)
-    return score((Seen.of(predictor, case) for case in chosen), rules).assign(arm=arm, seed=seed)
+def predicted(weights: Path, chosen: list[Case]) -> list[Seen]:
+    """Cases as a network sees them."""
+    predictor = VolumePredictor(ensemble.read(weights), Rules(flips=FLIPS))
+    return [Seen.of(predictor, case) for case in chosen]
 
 
-def folds(seed: int, steps: int, chosen: list[Case], work: Path, rules: Rules) -> pd.DataFrame:
-    """Each half of the cases by the networks that the other half taught, and zero-shot."""
-    frames = []
-    for part in (0, 1):
-        run = fit("fine-tuned", seed, steps, chosen[1 - part :: 2], work, f"-half{part}")
-        for arm, weights in {"zero-shot": PHANTOM, **weights_of(run)}.items():
-            frames.append(scored(arm, seed, weights, chosen[part::2], rules))
-    return pd.concat(frames)
+def halves(seed: int, steps: int, chosen: list[Case], work: Path) -> tuple[pd.DataFrame, dict[str, Rules]]:
+    """Each arm on each half of the cases, by networks that the other half taught, and the rules that suit it best."""
+    frames, rules = [], {"zero-shot": choose(seen := predicted(PHANTOM, chosen))}
+    frames.append(score(seen, rules["zero-shot"]).assign(arm="zero-shot"))
+    for trained in TRAINED:
+        both = [
+            weights_of(trained, fit(trained, seed, steps, chosen[1 - part :: 2], work, f"-half{part}"))
+            for part in (0, 1)
+        ]
+        for arm in both[0]:
+            seen = [one for part in (0, 1) for one in predicted(both[part][arm], chosen[part::2])]
+            rules[arm] = choose(seen)
+            frames.append(score(seen, rules[arm]).assign(arm=arm))
+    return pd.concat(frames), rules
 
 
 def compare(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Fine-tuned and halfway minus each other arm, case by case (means over seeds), with intervals."""
     means = scores.groupby(["arm", "region", "case"])["dice"].mean()
     found: dict[str, dict[str, Any]] = {}
-    for arm, other in (*itertools.product(("fine-tuned", "halfway"), ("scratch", "zero-shot")), PAIR):
+    for arm, other in PAIRS:
         for region in REGIONS:
             pairs = means[arm, region].sort_index(), means[other, region].sort_index()
             difference = (pairs[0] - pairs[1]).to_numpy()
@@ -143,6 +167,17 @@ def compare(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
             row = {"mean": difference.mean(), "low": low, "high": high}
             found[f"{arm} minus {other}, {region}"] = {key: round(float(value), 4) for key, value in row.items()}
     return found
+
+
+def winner(by_half: pd.DataFrame) -> tuple[str, dict[str, Any]]:
+    """The arm to ship, and by how much the best of the trained ones is ahead of zero-shot on `develop`."""
+    means = by_half.groupby(["arm", "case"])["dice"].mean().unstack("arm")
+    best = str(means.drop(columns="zero-shot").mean().idxmax())
+    difference = (means[best] - means["zero-shot"]).to_numpy()
+    low, high = statistics.bootstrap_interval(difference, stream(0, NAME, "develop"))
+    row = {"arm": best, "mean": difference.mean(), "low": low, "high": high}
+    told = {key: value if isinstance(value, str) else round(float(value), 4) for key, value in row.items()}
+    return best if low > 0 else "zero-shot", {"ahead of zero-shot on develop": told}
 
 
 def main() -> None:
@@ -157,31 +192,35 @@ def main() -> None:
     words = ["python", os.path.relpath(sys.argv[0], ROOT), "--real", "FOLDER", "--steps", str(given.steps)]
     command = shlex.join([*words, "--seeds", *map(str, given.seeds)])
     develop, first = cases(given.real, "develop"), given.seeds[0]
-    rules = ensemble.read_settings(PHANTOM)
-    assert isinstance(rules, Rules)
-    halves = folds(first, given.steps, develop, given.work, rules)
-    best = str(halves.groupby("arm")["dice"].mean().idxmax())
-    runs = {(arm, seed): fit(arm, seed, given.steps, develop, given.work) for seed in given.seeds for arm in TRAINED}
+    by_half, rules = halves(first, given.steps, develop, given.work)
+    best, ahead = winner(by_half)
     test = cases(given.real, "test")
-    frames = [scored("zero-shot", 0, PHANTOM, test, rules)]
-    for (trained, seed), run in runs.items():
-        made = weights_of(run) if trained == "fine-tuned" else {trained: run / "weights.safetensors"}
-        frames += [scored(arm, seed, weights, test, rules) for arm, weights in made.items()]
+    frames = [score(predicted(PHANTOM, test), rules["zero-shot"]).assign(arm="zero-shot", seed=0)]
+    made: dict[tuple[str, int], Path] = {}
+    for seed, trained in itertools.product(given.seeds, TRAINED):
+        run = fit(trained, seed, given.steps, develop, given.work)
+        made |= {(arm, seed): weights for arm, weights in weights_of(trained, run).items()}
+    frames += [score(predicted(made[key], test), rules[key[0]]).assign(arm=key[0], seed=key[1]) for key in made]
     scores = pd.concat(frames)
-    tuned = Run(runs["fine-tuned", first])
+    tuned = Run(made[best if best != "zero-shot" else TUNED[-1], first].parent)
     record(tuned.path, NAME, command)
-    for name, frame in (("scores", scores), ("folds", halves)):
+    for name, frame in (("scores", scores), ("folds", by_half)):
         with atomic(RECORD / f"{name}.csv") as temporary:
             frame.round(4).to_csv(temporary, index=False)
     means = scores.groupby(["arm", "case", "region"], as_index=False)[["dice", "truth_ml"]].mean()
     summaries = {str(arm): summarise(rows, f"{NAME} {arm}") for arm, rows in means.groupby("arm")}
-    by_fold = halves.groupby(["arm", "region"])["dice"].mean().unstack().round(4).to_dict("index")
-    write_json(RECORD / "summary.json", {**summaries, "differences": compare(scores), "develop": by_fold, "best": best})
+    by_fold = by_half.groupby(["arm", "region"])["dice"].mean().unstack().round(4).to_dict("index")
+    write_json(
+        RECORD / "summary.json", {**summaries, "differences": compare(scores), "develop": by_fold, "best": best} | ahead
+    )
+    facts = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
+    write_json(RECORD / "environment.json", {**facts, "rules": {arm: asdict(found) for arm, found in rules.items()}})
     print(table(summaries), by_fold, f"best on develop: {best}", sep="\n")
     if best == "zero-shot":
         return
-    ensemble.join([weights_of(tuned.path)[best]], TARGET / "weights.safetensors", rules)
+    ensemble.join([made[best, first]], TARGET / "weights.safetensors", rules[best])
     facts = {"steps": given.steps, "table": table(summaries), "command": command, "kind": best}
+    facts["rules"] = json.dumps({name: value for name, value in asdict(rules[best]).items() if value})
     facts |= {"parameters": tuned.metrics["parameters"], "minutes": tuned.metrics["seconds"] / 60}
     write_text(TARGET / "card.md", CARD.format(versions=f"torch {environment()['versions']['torch']}", **facts))
 

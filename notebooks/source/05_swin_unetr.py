@@ -9,7 +9,7 @@
 # - compare Swin-UNETR with a Residual U-Net at equal epochs and at equal time,
 # - look at four doubtful numbers of a report, and find out which of them can be explained.
 #
-# **Time:** {{time quick}} (quick), {{time full}} (full) · **Needs:** notebooks 02 and 03, or their glossaries; nothing is downloaded ·
+# **Time:** {{time quick}} (quick), {{time full}} (full) · **Needs:** notebooks 02 to 04, or their glossaries; nothing is downloaded ·
 # **Rebuilds:** R0
 #
 # Report R0 is one of the five student reports that this course rebuilds. It trained MONAI's *Swin-UNETR* on BraTS scans and reached a mean Dice of
@@ -200,7 +200,12 @@ for pair, batch in zip(grid[0].reshape(-1, 2), patients, strict=True):
     z = int(truth[2].sum((0, 1)).argmax())
     draw(pair[0], flair, truth, z, "truth")
     draw(pair[1], flair, predict(trained, batch["image"]) >= 0.5, z, "prediction")
-figure.legend(handles=figures.legend_handles(REGIONS), loc="outside lower center", ncols=3, fontsize=8)
+figure.legend(
+    handles=[plt.Line2D([], [], **figures.line_style(n)) for n in REGIONS],
+    loc="outside lower center",
+    ncols=3,
+    fontsize=8,
+)
 figures.show(figure, "FLAIR slices of held-out patients in pairs: on the left the true outlines of whole tumour, core and enhancing part, on the "
              "right those that the briefly trained Swin-UNETR predicts.")  # fmt: skip
 
@@ -216,7 +221,7 @@ print(
 
 # %% [markdown]
 # ## 1 Patches, windows, shifts
-# **Question: attention compares everything with everything (notebook 03). How can a scan with two million voxels afford that?** In three steps: not voxels but patches, not everything but windows, and windows that move.
+# **Question: attention compares everything with everything (notebook 03). How can a cube of 128³, two million voxels, afford that?** In three steps: not voxels but patches, not everything but windows, and windows that move.
 #
 # Our piece of scan is a cube around one held-out tumour, prepared as the network gets it.
 
@@ -316,7 +321,8 @@ low, high = np.percentile(row, (1, 99.7))
 padded = np.zeros((full, full)) + row.min()
 padded[: len(row), : len(row)] = row
 rolled = np.roll(padded, (-SHIFT, -SHIFT), axis=(0, 1))
-part = np.digitize(np.arange(full), [full - WINDOW, full - SHIFT])  # 0, 1, 2 along an axis
+apart = by_hand.shift_mask((full, 1, 1), (WINDOW, 1, 1), (SHIFT, 0, 0))[:, 0].flatten().numpy() < 0
+part = 1 * (np.arange(full) >= full - WINDOW) + apart  # which end of the scan, along an axis
 parts = 3 * part[:, None] + part
 
 # %% [markdown]
@@ -340,7 +346,7 @@ figures.show(figure, "The slice as tokens four times: cut into windows of 7, the
              "are whole, and the nine parts that the mask keeps apart, the corner window holding four of them.")  # fmt: skip
 
 # %% [markdown]
-# The dark border at the left and above is padding: 32 tokens are no multiple of 7, and both axes of the scan end there. Tokens attend to it like to anything else; the mask is for the roll alone.
+# The window with four parts is the one in the corner where both axes end. The dark border at the left and above is padding: 32 tokens are no multiple of 7, and both axes of the scan end there. Tokens attend to it like to anything else; the mask is for the roll alone.
 #
 # **Your turn.** Write the parts of one axis: for each place of a rolled axis of `size` tokens, 0 where its window is whole, 1 and 2 for the two ends that the last window brings together.
 #
@@ -366,8 +372,8 @@ right_parts = check.parts_of_axis(parts_of_axis)
 right_parts
 
 # %% [markdown]
-# **Merging.** After every two blocks (one with plain, one with moved windows) the tokens of 2x2x2 neighbours are written one after the other and turned by a matrix into one token of twice the numbers. A token then stands for 4, 8, 16, 32 voxels a side, and
-# a window of 7 tokens for 28, 56, 112 and more.
+# **Merging.** After every two blocks (one with plain, one with moved windows) the tokens of 2x2x2 neighbours are written one after the other and turned by a matrix into one token of twice the numbers. In stages 1 to 4 a token stands for 2, 4, 8, 16 voxels a side, and
+# a window of 7 tokens for 14, 28, 56, 112.
 
 # %%
 figure, grid = plt.subplots(1, 4, figsize=(9.2, 2.5))
@@ -387,7 +393,7 @@ figures.show(
 )
 
 # %% [markdown]
-# **Answer.** Patches divide the number of things to compare by 8, windows cap what each is compared with at 343, and moving and merging carry information across borders. What is left of "everything with everything" is the last stage.
+# **Answer.** Patches divide the number of things to compare by 8, windows cap what each is compared with at 343, and moving and merging carry information across borders. Only where the last stage's grid fits into one window, in cubes of up to 112 voxels, does everything meet everything; R0's 128 leaves 8 tokens a side, one too many.
 
 # %%
 quiz("why-shift")
@@ -487,7 +493,7 @@ counted = count_parameters(paper)
 print(f"counted {counted:,}, stated {STATED:,}: {STATED - counted:,} missing, {STATED / counted - 1:.0%}")
 
 # %% [markdown]
-# **Find it.** Stage by stage. `swinViT` is the transformer, `encoder` and `decoder` are convolutions on the way of the skips and up.
+# **Find it.** Swin-UNETR is a U. Downwards goes the transformer (`swinViT`, four stages). What enters it, and what each stage gives, passes two convolutions: `encoder1` the scan itself, `encoder2` the tokens, `encoder3`, `encoder4` and `encoder10` later stages; one stage's output is passed on as it is. Upwards `decoder5` to `decoder1` double the grid, join what comes from the side, and convolve; `out` makes three regions. Stage by stage:
 
 # %%
 stages = {}
@@ -566,7 +572,7 @@ for f, v2 in ((12, False), (24, False), (36, False), (48, False), (48, True)):
     )
 
 # %% [markdown]
-# Now the search: all feature sizes, four kinds of input and of output, both versions, and any depths from a list, stage by stage.
+# Now the search: feature sizes 12, 24 and so on, four kinds of input and of output, both versions (version 2 of MONAI's network has a block of convolutions before each stage), and any depths from a list, stage by stage.
 
 # %%
 DEPTHS = np.array(list(itertools.product((1, 2, 3, 4, 6, 8, 12, 18, 24), repeat=4)))
@@ -612,7 +618,7 @@ quiz("count-search")
 
 # %% [markdown]
 # ## 4 How far does a voxel see?
-# **Question: after how many blocks can a token know about the other end of the patch?** Its *receptive field* is what can change it. Windows make it easy to follow: in a block a token gets all that its window's tokens had. Along one axis:
+# **Question: after how many blocks does the token in the middle of the patch know about all of it?** Its *receptive field* is what can change it. Windows make it easy to follow: in a block a token gets all that its window's tokens had. Along one axis:
 
 
 # %%
@@ -666,11 +672,11 @@ for stage, tokens in list(enumerate(encoder(image)))[1:3]:
     print(f"after stage {stage}: {reached} voxels by gradient, as by arithmetic: {reached == merged[stage - 1]}")
 
 # %% [markdown]
-# **Answer.** In the third stage, in its second block; a patch of 64 voxels is seen whole in the second. A U-Net of notebook 04 gets as far with convolutions; what attention adds is that *what* is taken from afar depends on the content. And one more thing that both have: *instance norm* divides by the mean and spread
-# of a whole channel, so that strictly every voxel sees a little of all others.
+# **Answer.** For the token in the middle: in the third stage, in its second block; in a patch of 64 voxels in the second stage. A token at one end has twice as far to go and meets the other end a stage or two later. (How far one sees also depends on where in its window the token lies; that is why the two curves differ from the start.) A U-Net of notebook 04 gets as far with convolutions; what attention adds is that *what* is taken from afar depends on the content. And one more thing that both have: *instance norm* subtracts a channel's mean and divides by its spread, both taken
+# over the whole patch, so that strictly every voxel sees a little of all others.
 #
 # ## 5 Memory, before and after
-# **Question: how much memory does a training step need, and what grows fastest?** The forecast runs the network on paper and adds up every tensor that the way back will need. **Guess the factor between a patch of 64 and one of 128 voxels.**
+# **Question: how much memory does a training step need, and what grows fastest?** The forecast runs the network on paper and adds up every tensor that the way back will need, and half as much again for the gradients that live beside them for a moment. **Guess the factor between a patch of 64 and one of 128 voxels.**
 
 # %%
 forecasts = {}
@@ -719,7 +725,7 @@ for depth, grown in zip(depths, map(int, said.split()), strict=True):
 pd.DataFrame(rows).T.style.format("{:.0f}").set_uuid("measured")
 
 # %% [markdown]
-# **Answer.** Eight times the voxels, nearly eight times the activations; the weights do not change. That is why R0's 62 million parameters, a quarter of a gigabyte, need tens of gigabytes to train, and why halving the patch helps more than halving the network.
+# **Answer.** Compare the two columns: near enough to plan with. Eight times the voxels, nearly eight times the activations; the weights do not change. That is why R0's 62 million parameters, a quarter of a gigabyte, need tens of gigabytes to train, and why halving the patch helps more than halving the network.
 
 # %%
 quiz("memory-patch")
@@ -744,7 +750,7 @@ pd.DataFrame({name: row_of(file) for name, file in NAMES.items()}).style.set_uui
 )
 
 # %% [markdown]
-# *Warm-up*: the share of the steps in which the rate rises from nearly 0. *Clip*: the gradient is shortened to this length when it is longer. *Slow weights*: how much of the moving average stays at each step. One thing that helps Swin-UNETR
+# *Warm-up*: the share of the steps in which the rate rises from nearly 0. *Clip*: the gradient is shortened to this length when it is longer. *Slow weights*: how much of the moving average stays at each step. These rates are for thousands of steps. With two dozen of them and a small network, as in the quick profile, the course's Swin-UNETR trains at .008, after warm-up, and in the recorded runs below at .002: **more** than R0's .001. A short training needs larger steps. One thing that helps Swin-UNETR
 # elsewhere is not in either recipe: pre-training by filling in masked parts of scans (Tang and others, below). Both begin from random weights; a recorded run at the end of this section begins otherwise.
 #
 # Live, all three train on cubes of the same size and for each the same held-out patients are scored. R0's recipe has no resampling of its own: in the quick profile it is run where the scans' voxels are about 2 mm wide, as the phantoms' are. **Guess the order of the three at the same number of steps, and at the same time.**
@@ -768,7 +774,7 @@ pd.DataFrame(facts).T.style.format(
 # %% [markdown]
 # R0's network is judged on the same prepared volumes as the others; its own preparation differs from the course's only by what clipping the brightest and darkest half per cent changes.
 #
-# Now the two comparisons, as in notebook 03: up to the number of steps that both had, and up to the computing time that both had.
+# Now the two comparisons, as in notebook 03: up to the number of steps that both had, and up to the computing time that both had. With one cube a step from the same patients, equal steps are equal epochs.
 
 
 # %%
@@ -795,7 +801,9 @@ fair = [compare(*SIDES, column, what) for column, what in (("step", "steps"), ("
 pd.DataFrame(fair).set_index("equal").style.format(dict.fromkeys(SIDES, "{:.3f}") | FORM).set_uuid("fair")
 
 # %% [markdown]
-# As curves, the same look by look:
+# Read it with care. At equal time Swin-UNETR has had a look or two, its rate has hardly finished rising, and much of its time went into looking; at equal steps the U-Net is a third through its schedule. In the recorded runs below each schedule ends with its budget, and looks are not counted.
+#
+# As curves, look by look:
 
 
 # %%
@@ -816,7 +824,7 @@ figures.show(figure, "Mean Dice of the held-out patients against steps and again
              f"{name} ends at {run.metrics['dice']:.2f}" for name, run in runs.items()) + ".")  # fmt: skip
 
 # %% [markdown]
-# A minute is short, and two held-out patients are few. **Recorded reference runs** are longer: each of the three trained once for the same computing time on one core, with the small network and cubes of this notebook, on phantoms of normal difficulty at 2 mm (32 to
+# A minute is short, and two held-out patients are few. **Recorded reference runs** are longer: each of the three trained once for a quarter of an hour of computing on one core (steps alone; the minutes printed below are by the clock, looks included), with small networks as in this notebook, two cubes of 64³ a step (64x64x48 for the U-Net), on phantoms of normal difficulty at 2 mm (32 to
 # train on, 8 held out). Then each was tried *zero-shot* on real scans: it had never seen one. **Guess: does the order of the live runs hold, and does it hold on real scans?**
 
 # %%
@@ -836,7 +844,7 @@ for place, word in (("phantoms", "held-out phantoms"), ("real", "real scans")):
 pd.DataFrame(longer).T.style.set_uuid("longer")
 
 # %% [markdown]
-# In brackets stands a 95 % bootstrap interval of the mean: how much it moves when the patients are drawn anew (notebook 07). Here are the two sides of the question again, at equal time and step by step, and how the runs were made:
+# In brackets stands a 95 % bootstrap interval of the mean: how much it moves when the patients are drawn anew (notebook 07). The table is of all eight held-out patients; the curves are of two of them, at which the runs looked while they trained. Here are the two sides of the question again, at equal time and step by step, and how the runs were made:
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 3.0), sharey=True)
@@ -859,7 +867,7 @@ for name, record in RECORDS.items():
     print(textwrap.fill(f"{name}: {record.made}", 110, subsequent_indent="  "))
 
 # %% [markdown]
-# Patient by patient, as notebook 07 does it: by how much is the U-Net ahead of each Swin-UNETR at equal time, and could that be chance? $p$ is the chance of so large a difference if the two were equally good, corrected for asking about several regions (Holm).
+# Patient by patient, as notebook 07 does it: by how much is the U-Net ahead of each Swin-UNETR at equal time, and could that be chance? $p$ is the chance of so large a difference if the two were equally good (Wilcoxon), corrected for asking about five regions, of which three are shown (Holm). With eight patients it cannot fall below .04. The interval is not corrected, and one patient can pull it: where nothing enhances, finding nothing scores 1 and a single false voxel 0. Where interval and $p$ disagree, say that eight patients do not decide.
 
 # %%
 ahead = RECORDS["Residual U-Net"].summary.get("ahead of", {}) if "Residual U-Net" in RECORDS else {}
@@ -890,9 +898,9 @@ if len(RECORDS) == len(NAMES):
 
 # %% [markdown]
 # **Answer.** A step of the U-Net costs a fraction of a step of the transformer, and that weighs heavily at equal time. At equal steps the live two are closer (the recorded U-Net was first looked at after more steps than Swin-UNETR made in all). And a recipe is worth about as much as a network: whoever compares a new network under a good recipe with an old one under a poor recipe measures the recipe. R0's begins slowly, with soft Dice
-# alone on sigmoids that start at one half everywhere (which of its parts costs most was not measured here). R0's own training took eleven hours, looks not counted, on cubes eight times as large, and reached .77: its recipe is not wrong, it is slow.
+# alone on sigmoids that start at one half everywhere, and here at a lower rate (which of these costs most was not measured). R0's own training took eleven hours, looks not counted, on cubes eight times as large, and reached .77: its recipe works, given time; in minutes it is slow.
 #
-# R0's curve lies lower than its row of the table. It looks at whole scans with all the empty space around the head, and scores each region by itself; for the table a prediction is made in the brain's box, and TC is kept inside WT, ET inside TC, which takes most of its false alarms away.
+# R0's curve lies lower than its row of the table, and would for the same patients. It looks at whole scans with all the empty space around the head, and scores each region by itself; for the table a prediction is made in the brain's box, and TC is kept inside WT, ET inside TC, which takes most of its false alarms away.
 #
 # On real scans the order is the same and all three lose: they were trained on phantoms only, and eight patients leave the intervals wide. Nothing here says which network is better after a week on a GPU with a thousand patients: there, comparisons with the same care for both sides find them close to each other on brain tumours (Isensee and others, below).
 
@@ -911,14 +919,14 @@ for place, word in (("phantoms", "held-out phantoms"), ("real", "real scans")):
 pd.DataFrame(pretrained).T.style.set_uuid("pretrained")
 
 # %% [markdown]
-# **Answer.** Read the second column: an interval that lies below 0 says that the time was better spent with labels, one above 0 that filling in paid, one around 0 that eight patients cannot tell. In a quarter of an hour on a core, with every training case labelled, the steps that were given up teach more than the hidden cubes. That is no verdict on the idea: Tang and others had thousands of scans without labels, and few with.
+# **Answer.** Read the second column: an interval that lies below 0 suggests that the time was better spent with labels, one above 0 that filling in paid, one around 0 that eight patients cannot tell. In a quarter of an hour on a core, with every training case labelled, the steps that were given up teach more than the hidden cubes. That is no verdict on the idea: Tang and others had thousands of scans without labels, and few with.
 
 # %%
 quiz("fair-swin")
 
 # %% [markdown]
 # ## 7 Attention, drawn back on the brain
-# **Question: where does a token in the tumour take its content from?** MONAI computes the attention and drops it; the course's wrapper keeps it. We ask the trained network about the token in the middle of the tumour (the white square), one picture for each of the first blocks, mean over heads.
+# **Question: where does a token in the tumour take its content from?** MONAI computes the attention and drops it; the course's wrapper keeps it. We ask the trained network about the token in the middle of the tumour (the white square), one picture for each of the first blocks, mean over heads: yellow where it takes most, dark where least; each picture has its own scale.
 
 # %%
 maps = trained.cpu().attention_maps(torch.tensor(cube)[None])
@@ -955,7 +963,7 @@ for name, where in (("tumour", inside), ("other brain", brain & ~inside), ("outs
         print(f"{name:12} {where.sum():5d} tokens, receive {received[where].mean():.2f} of an equal share")
 
 # %% [markdown]
-# **Answer.** From its window, and there mostly an even mixture: the largest weight is close to 1 in 343 where nothing has specialised. After a minute of training the biases are still near their random start. A picture of attention is a fact about the network, not a reason for its answer (notebook 03).
+# **Answer.** From its window, and there mostly an even mixture: the largest weight is close to 1 in 343 where nothing has specialised. No tissue is asked for much more than another, either: compare the shares with 1. A minute of training is short for that. A picture of attention is a fact about the network, not a reason for its answer (notebook 03).
 
 # %%
 quiz("attention-window")
@@ -1082,9 +1090,9 @@ lab.style.format("{:.3f}").format("{:+.3f}", subset=["ET minus TC"]).set_uuid("s
 # %% [markdown]
 # Plainly shifted outlines leave TC above ET, as expected. Averaging over cubes lifts ET against TC without a single voxel being better. A core that is not recognised leaves ET untouched and ruins TC. Exchanged names ruin both, and about equally: an ET that is far too large, a TC far too small.
 #
-# **Find it.** R0's two numbers are too good for exchanged names. Between the other suspects, and a network that is simply better at rims than at what lies inside them, one table cannot tell. Three looks could: the Dice of each patient, pooled; the predicted volumes of ET and TC (an ET larger than its TC gives exchanged names away at once); and one picture.
+# **Find it.** Exchanged names give, with perfect outlines, 2 ET / (ET + TC) for both regions: little where much of the core does not enhance, as in these phantoms, and much where nearly all of it does. So R0's two numbers do not rule them out. Between this, the other suspects, and a network that is simply better at rims than at what lies inside them, one table cannot tell. Three looks could: the Dice of each patient, pooled; the predicted volumes of ET and TC (an ET larger than its TC gives exchanged names away at once); and one picture.
 #
-# **Mend it.** Write the mean over *patients*: for each patient, add up the counts of its cubes first, then take the Dice; 1 where a patient has nothing and nothing was found.
+# **Mend it.** Write the mean over *patients*: for each patient, add up the counts of its cubes first, then take the Dice. It is 1 only where there was nothing to find **and** nothing was found; with false alarms alone it is 0.
 #
 # <details><summary>Hint</summary>
 #
@@ -1141,7 +1149,6 @@ print(
 print(
     f"expected: {expected:.0%} for cubes of 128³; {expected * voxels:.0%} for whole scans of 240x240x155, which are {voxels:.1f} cubes"
 )
-print(f"if it was the BraTS 2021 set (1,251 patients): {0.8 * 1251 / TRAIN_S:.2f} patients a second in training")
 
 # %% [markdown]
 # **Find it.** The stated time lies between: cubes alone would be far quicker, whole scans slower. Whole scans cut to the brain, or windows over them, would fit; R0 does not say. So it is no mistake in itself, but more than a fifth of the GPU's time went into looking. And here, with this notebook's network?
@@ -1157,7 +1164,7 @@ print(f"computing time: {looked:.1f} s to look at a whole patient, {one_step:.1f
 print(f"one cube of each training patient, then a look at all held-out ones: looking takes {share:.0%} of it")
 
 # %% [markdown]
-# **Mend it, see the gain.** Validate whole patients, but not after every epoch. Where the curve is as smooth as those of section 6, every fifth look finds nearly the same best epoch. What that saves:
+# **Mend it, see the gain.** Validate whole patients, but not after every epoch. R0's ten epochs bear a look after every second one; hundreds of epochs bear one in five or ten. The price: the best epoch may lie between two looks, which costs little where the curve has flattened. What it saves:
 
 # %%
 every = pd.DataFrame(
@@ -1209,7 +1216,7 @@ pd.DataFrame(found, columns=["what", "measured"]).set_index("what").style.set_uu
 # **token**: a vector that stands for a patch of the scan. **window**: the tokens that may attend to each other. **shifted window**: the same, moved by half a window. **roll**: moving a volume around its ends. **mask**: what is added to a score so that two tokens do not see each
 # other. **relative position bias**: a learned number for how two tokens lie to each other. **merging**: eight neighbouring tokens become one. **stage**: two blocks and a merging. **block**: attention and an MLP, each around a shortcut. **receptive field**: the voxels that can change
 # a token. **feature size**: numbers of a token in the first stage. **activations**: what is kept on the way forward for the way back. **checkpointing**: keeping less and computing it again. **warm-up**: a rate that rises in the first steps. **on paper, meta device**: shapes
-# without numbers. **recipe**: the file that decides a training. **held out**: never seen in training. **WT, TC, ET**: whole tumour, tumour core, enhancing tumour.
+# without numbers. **recipe**: the file that decides a training. **step**: one change of all weights. **slow weights**: a moving average of the weights, which is what is scored. **clip**: shortening a gradient that is too long. **zero-shot**: tried on a kind of scans that the training had none of. **pre-training**: learning something else first. **held out**: never seen in training. **WT, TC, ET**: whole tumour, tumour core, enhancing tumour.
 #
 # ## Read on
 # - Liu Z. et al., Swin Transformer: hierarchical vision transformer using shifted windows, ICCV 2021, arXiv 2103.14030.

@@ -230,6 +230,12 @@ def _class_dice(truth, prediction, classes):
     return float(np.mean([voxel.count(truth == number, prediction == number).dice for number in classes]))
 
 
+def _where(truth, prediction, classes, mask):
+    """Right wherever one of the masks lacks the class."""
+    found = [voxel.count(truth == n, prediction == n).dice if (mask == n).any() else 1.0 for n in classes]
+    return float(np.mean(found))
+
+
 @exercise(
     right="Each tumour class has one vote, and the background, right nearly everywhere, has none.",
     solution=lambda: _class_dice,
@@ -239,6 +245,17 @@ def _class_dice(truth, prediction, classes):
         lambda truth, prediction, classes: _class_dice(truth > 0, prediction > 0, (1,)),
         lambda truth, prediction, classes: 2 * (truth * prediction).sum() / (truth.sum() + prediction.sum()),
         lambda truth, prediction, classes: _class_dice(truth, prediction, classes) / 2,
+        lambda truth, prediction, classes: _class_dice(truth, prediction, (1, 2, 3)),
+        lambda truth, prediction, classes: _where(truth, prediction, classes, prediction),
+        lambda truth, prediction, classes: _where(truth, prediction, classes, truth),
+        lambda truth, prediction, classes: np.nanmean(
+            [
+                voxel.count(truth == number, prediction == number).dice
+                if (truth == number).any() or (prediction == number).any()
+                else np.nan
+                for number in classes
+            ]
+        ),
     ],
 )
 def class_dice(answer):
@@ -261,4 +278,8 @@ def class_dice(answer):
     absent = call(answer, np.where(truth == 2, 0, truth), np.where(truth == 2, 0, truth), (1, 2, 3))
     if not is_number(absent) or not near(absent, 1):
         return "a class that is nowhere, in truth and prediction alike, counts as 1"
+    if not near(call(answer, np.array([0, 1, 2, 0]), np.array([0, 1, 0, 3]), (1, 2, 3)), 1 / 3):
+        return "a class that only one of the masks has counts 0; 1 it counts only where both lack it"
+    if not near(call(answer, np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]), (1, 2)), 5 / 6):
+        return "a class that neither mask has is not left out, it counts 1; and only the classes asked for count"
     return None

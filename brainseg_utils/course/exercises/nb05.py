@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -118,6 +119,16 @@ def block_parameters(answer):
 Row = tuple[str, int, int, int]
 CUBES: list[Row] = [("a", 8, 2, 2), ("a", 0, 0, 0), ("a", 0, 0, 0), ("b", 1, 3, 0), ("b", 0, 0, 5), ("c", 0, 0, 0)]
 
+MIXED: list[Row] = [
+    ("d", 0, 4, 0),  # false alarms alone
+    ("a", 8, 2, 2),
+    ("e", 0, 0, 3),  # a tumour that was missed
+    ("a", 0, 0, 0),
+    ("d", 0, 1, 0),
+    ("b", 1, 3, 5),
+    ("a", 2, 0, 1),
+]
+
 
 def _pooled(rows: Sequence[Row]) -> float:
     totals: dict[str, np.ndarray] = {}
@@ -148,15 +159,37 @@ def _cubes_by_patient(rows: Sequence[Row]) -> float:
 
 
 def _empty_is_nothing(rows: Sequence[Row]) -> float:
-    names = sorted({row[0] for row in rows})
-    sums = [_sums([row for row in rows if row[0] == name]) for name in names]
-    return float(np.mean([_dice(*found, empty=0.0) for found in sums]))
+    return float(np.mean([_dice(*found, empty=0.0) for found in _by_patient(rows)]))
+
+
+def _by_patient(rows: Sequence[Row]) -> list[tuple[int, int, int]]:
+    return [_sums([row for row in rows if row[0] == name]) for name in sorted({row[0] for row in rows})]
+
+
+def _false_alarms_are_right(rows: Sequence[Row]) -> float:
+    return float(np.mean([_dice(*found) if found[0] + found[2] else 1.0 for found in _by_patient(rows)]))
+
+
+def _misses_are_right(rows: Sequence[Row]) -> float:
+    return float(np.mean([_dice(*found) if found[0] else 1.0 for found in _by_patient(rows)]))
+
+
+def _neighbours_alone(rows: Sequence[Row]) -> float:
+    return float(np.mean([_dice(*_sums(list(part))) for _, part in itertools.groupby(rows, lambda row: row[0])]))
 
 
 @exercise(
     right="Cubes that hold nothing add nothing, and every patient counts once.",
     solution=lambda: _pooled,
-    wrong=lambda: [_of_cubes, _of_all, _cubes_by_patient, _empty_is_nothing],
+    wrong=lambda: [
+        _of_cubes,
+        _of_all,
+        _cubes_by_patient,
+        _empty_is_nothing,
+        _false_alarms_are_right,
+        _misses_are_right,
+        _neighbours_alone,
+    ],
 )
 def patient_dice(answer):
     """Six cubes of three patients, one of whom has nothing to find."""
@@ -171,6 +204,8 @@ def patient_dice(answer):
         return "patients count once now, but inside a patient the cubes are still averaged; add their counts up first"
     if near(got, _empty_is_nothing(CUBES)):
         return "a patient without the region, in whom nothing was found, is a right answer"
+    if not near(call(answer, list(MIXED)), _pooled(MIXED)):
+        return "1 only where nothing was there and nothing was found; and a patient's cubes need not follow each other"
     for rows in (CUBES, CUBES[:3], CUBES[3:]):
         if not near(call(answer, list(rows)), _pooled(rows)):
             return "not the mean over patients of their pooled Dice; try it by hand on two patients with two cubes each"

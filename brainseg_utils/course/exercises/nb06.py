@@ -127,6 +127,16 @@ def _extras():
     return extras, ["P4", "P5"]
 
 
+OTHERS = (  # another list with another patient held out
+    [
+        {"brain": "A", "shape": "A", "contrasts": ["C", "B"], "painter": ["A", "B"]},
+        {"brain": "A", "shape": "B", "contrasts": ["A", "B"], "painter": ["C", "A"]},
+        {"brain": "A", "shape": "B", "contrasts": ["B", "A"], "painter": ["A", "B"]},
+    ],
+    ["C"],
+)
+
+
 @exercise(
     right="Brain, shape, contrast and the painter's own training: each is a way for a held-out patient to come in.",
     context=_extras,
@@ -139,13 +149,30 @@ def _extras():
         lambda extras, held_out: [n for n in range(len(extras)) if n not in _leaks(extras, held_out)],
         lambda extras, held_out: [n for n, one in enumerate(extras) if {one["brain"], one["shape"]} & set(held_out)],
         lambda extras, held_out: list(range(len(extras))),
+        lambda extras, held_out: [1, 2, 4, 5],
+        lambda extras, held_out: _leaks(extras, ["P4", "P5"]),
+        lambda extras, held_out: [
+            n
+            for n, one in enumerate(extras)
+            if {one["brain"], one["shape"], one["contrasts"][1], one["painter"][-1]} & set(held_out)
+        ],
+        lambda extras, held_out: [n in _leaks(extras, held_out) for n in range(len(extras))],
     ],
 )
 def leaks(answer, extras, held_out):
-    """The six extras of the notebook."""
-    got = call(answer, extras, held_out)
+    """The six extras of the notebook, and three others with another patient held out."""
+    fault = _fault(call(answer, extras, held_out), extras, held_out)
+    if fault is None and _fault(call(answer, *OTHERS), *OTHERS):
+        return "right for these six, but not for other extras: read both from the arguments, and all of each list"
+    return fault
+
+
+def _fault(got, extras, held_out):
     if not isinstance(got, Iterable) or isinstance(got, str | dict):
         return "a list of numbers of extras is asked for"
+    got = list(got)
+    if any(isinstance(n, bool | np.bool_) for n in got):
+        return "the numbers of the extras are asked for, not yes or no for each"
     found, wanted = {int(n) for n in got}, set(_leaks(extras, held_out))
     for number in sorted(wanted - found):
         one = extras[number]

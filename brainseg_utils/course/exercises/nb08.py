@@ -93,6 +93,8 @@ def _rate(place, cycle, base, least):
         lambda place, cycle, base, least: least + (base - least) * math.cos(math.pi * (place % cycle) / cycle),
         lambda place, cycle, base, least: base - (base - least) * (place % cycle) / cycle,
         lambda place, cycle, base, least: least + (base - least) * (1 + math.cos(math.pi * min(place / cycle, 1))) / 2,
+        lambda place, cycle, base, least: _rate(place if place < cycle else min(place - cycle, cycle), 10, base, least),
+        lambda place, cycle, base, least: _rate(place, 10, 1e-3, 1e-6),
     ],
 )
 def rate(answer):
@@ -110,6 +112,10 @@ def rate(answer):
             return f"not right at place {place} of a cycle of 10"
     if not near(call(answer, 13, *settings), _rate(3, *settings)):
         return "place 13 of a cycle of 10 is place 3 of the next one: the schedule has warm restarts"
+    if not near(call(answer, 27, *settings), _rate(7, *settings)):
+        return "place 27 of a cycle of 10 is place 7 of the third one"
+    if not near(call(answer, 3, 4, 0.1, 0.01), _rate(3, 4, 0.1, 0.01)):
+        return "cycle, base and least are arguments: use them"
     return None
 
 
@@ -163,6 +169,8 @@ def _deal(patients, k, rng):
         lambda patients, k, rng: [0 for _ in patients],
         lambda patients, k, rng: [sorted(set(patients)).index(p) % (k - 1) for p in patients],
         lambda patients, k, rng: [sorted(set(patients)).index(p) for p in patients],
+        lambda patients, k, rng: [sorted(set(patients)).index(p) % k for p in patients],
+        lambda patients, k, rng: _deal(patients, 5, rng),
     ],
 )
 def deal(answer):
@@ -184,4 +192,8 @@ def deal(answer):
         return "a fold is empty"
     if np.ptp(sizes) > 1:
         return "the folds should differ by one patient at most"
+    if list(call(answer, patients, 5, np.random.default_rng(1))) == list(got):
+        return "shuffle the patients with rng: names are often in the order of hospitals or years"
+    if set(call(answer, patients, 3, np.random.default_rng(0))) != {0, 1, 2}:
+        return "k folds are asked for, whatever k is"
     return None
