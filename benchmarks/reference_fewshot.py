@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from real_scans import REGIONS, ROOT, Seen, cases, score, summarise
-from reference_phantom3d import FLIPS, MODEL, RECIPE, choose, table
+from real_scans import REGIONS, ROOT, cases, score, summarise
+from reference_phantom3d import MODEL, RECIPE, choose, predicted, table
 
 from brainseg_utils.datasets import splits
 from brainseg_utils.datasets.cases import Case
@@ -45,7 +45,6 @@ from brainseg_utils.evaluation import statistics
 from brainseg_utils.files import atomic, write_json, write_text
 from brainseg_utils.inference import ensemble
 from brainseg_utils.inference.regions import Rules
-from brainseg_utils.inference.volumes import VolumePredictor
 from brainseg_utils.parallel import one_thread
 from brainseg_utils.seeds import stream
 from brainseg_utils.training import loop
@@ -133,12 +132,6 @@ def weights_of(arm: str, run: Path) -> dict[str, Path]:
     return {arm: weights, arm + HALFWAY: ensemble.average([weights, PHANTOM], run / "halfway.safetensors")}
 
 
-def predicted(weights: Path, chosen: list[Case]) -> list[Seen]:
-    """Cases as a network sees them."""
-    predictor = VolumePredictor(ensemble.read(weights), Rules(flips=FLIPS))
-    return [Seen.of(predictor, case) for case in chosen]
-
-
 def halves(seed: int, steps: int, chosen: list[Case], work: Path) -> tuple[pd.DataFrame, dict[str, Rules]]:
     """Each arm on each half of the cases, by networks that the other half taught, and the rules that suit it best."""
     frames, rules = [], {"zero-shot": choose(seen := predicted(PHANTOM, chosen))}
@@ -155,29 +148,30 @@ def halves(seed: int, steps: int, chosen: list[Case], work: Path) -> tuple[pd.Da
     return pd.concat(frames), rules
 
 
-def compare(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Fine-tuned and halfway minus each other arm, case by case (means over seeds), with intervals."""
+def ahead(ours: pd.Series, theirs: pd.Series, *names: str) -> dict[str, float]:
+    """Mean difference of two arms' Dice, case by case, and its interval, drawn by the stream of these names."""
+    difference = (ours - theirs).to_numpy()
+    low, high = statistics.bootstrap_interval(difference, stream(0, NAME, *names))
+    row = {"mean": difference.mean(), "low": low, "high": high}
+    return {key: round(float(value), 4) for key, value in row.items()}
+
+
+def compare(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """`PAIRS` of arms, a region each, over the means of the seeds."""
     means = scores.groupby(["arm", "region", "case"])["dice"].mean()
-    found: dict[str, dict[str, Any]] = {}
-    for arm, other in PAIRS:
-        for region in REGIONS:
-            pairs = means[arm, region].sort_index(), means[other, region].sort_index()
-            difference = (pairs[0] - pairs[1]).to_numpy()
-            low, high = statistics.bootstrap_interval(difference, stream(0, NAME, arm, other, region))
-            row = {"mean": difference.mean(), "low": low, "high": high}
-            found[f"{arm} minus {other}, {region}"] = {key: round(float(value), 4) for key, value in row.items()}
-    return found
+    return {
+        f"{arm} minus {other}, {region}": ahead(means[arm, region], means[other, region], arm, other, region)
+        for arm, other in PAIRS
+        for region in REGIONS
+    }
 
 
 def winner(by_half: pd.DataFrame) -> tuple[str, dict[str, Any]]:
     """The arm to ship, and by how much the best of the trained ones is ahead of zero-shot on `develop`."""
     means = by_half.groupby(["arm", "case"])["dice"].mean().unstack("arm")
     best = str(means.drop(columns="zero-shot").mean().idxmax())
-    difference = (means[best] - means["zero-shot"]).to_numpy()
-    low, high = statistics.bootstrap_interval(difference, stream(0, NAME, "develop"))
-    row = {"arm": best, "mean": difference.mean(), "low": low, "high": high}
-    told = {key: value if isinstance(value, str) else round(float(value), 4) for key, value in row.items()}
-    return best if low > 0 else "zero-shot", {"ahead of zero-shot on develop": told}
+    gain = ahead(means[best], means["zero-shot"], "develop")
+    return best if gain["low"] > 0 else "zero-shot", {"arm": best, **gain}
 
 
 def main() -> None:
@@ -193,7 +187,7 @@ def main() -> None:
     command = shlex.join([*words, "--seeds", *map(str, given.seeds)])
     develop, first = cases(given.real, "develop"), given.seeds[0]
     by_half, rules = halves(first, given.steps, develop, given.work)
-    best, ahead = winner(by_half)
+    best, gain = winner(by_half)
     test = cases(given.real, "test")
     frames = [score(predicted(PHANTOM, test), rules["zero-shot"]).assign(arm="zero-shot", seed=0)]
     made: dict[tuple[str, int], Path] = {}
@@ -210,9 +204,8 @@ def main() -> None:
     means = scores.groupby(["arm", "case", "region"], as_index=False)[["dice", "truth_ml"]].mean()
     summaries = {str(arm): summarise(rows, f"{NAME} {arm}") for arm, rows in means.groupby("arm")}
     by_fold = by_half.groupby(["arm", "region"])["dice"].mean().unstack().round(4).to_dict("index")
-    write_json(
-        RECORD / "summary.json", {**summaries, "differences": compare(scores), "develop": by_fold, "best": best} | ahead
-    )
+    chosen = {"develop": by_fold, "best": best, "ahead of zero-shot on develop": gain}
+    write_json(RECORD / "summary.json", {**summaries, "differences": compare(scores), **chosen})
     facts = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
     write_json(RECORD / "environment.json", {**facts, "rules": {arm: asdict(found) for arm, found in rules.items()}})
     print(table(summaries), by_fold, f"best on develop: {best}", sep="\n")

@@ -28,6 +28,7 @@ from typing import Any
 import pandas as pd
 from real_scans import REGIONS, ROOT, Seen, cases, score, summarise
 
+from brainseg_utils.datasets.cases import Case
 from brainseg_utils.files import atomic, write_json, write_text
 from brainseg_utils.inference import ensemble
 from brainseg_utils.inference.regions import Rules
@@ -112,10 +113,10 @@ def _with(rules: Rules, region: str, threshold: float, share: float, least: floa
     return replace(rules, thresholds=thresholds, shares=shares, small_et=least)
 
 
-def predicted(weights: Path, real: Path, subset: str) -> list[Seen]:
-    """A subset as a network sees it."""
+def predicted(weights: Path, chosen: Iterable[Case]) -> list[Seen]:
+    """Cases as a network sees them, with their mirror images."""
     predictor = VolumePredictor(ensemble.read(weights), Rules(flips=FLIPS))
-    return [Seen.of(predictor, case) for case in cases(real, subset)]
+    return [Seen.of(predictor, case) for case in chosen]
 
 
 def table(summaries: dict[str, dict[str, dict[str, float]]]) -> str:
@@ -172,13 +173,13 @@ def main() -> None:
     )
     run = stretch(arguments.work, arguments.steps, arguments.fresh, len(before))
     facts = {name: run.metrics[name] for name in ("steps", "seconds", "dice")}
-    seen = {"develop": predicted(run.weights, arguments.real, "develop")}
+    seen = {"develop": predicted(run.weights, cases(arguments.real, "develop"))}
     rules = choose(seen["develop"])
     value = float(score(seen["develop"], rules)["dice"].mean())
     if before and value <= before[-1]["develop"]:
         print(f"not better on develop: {value:.4f}, shipped {before[-1]['develop']:.4f}; nothing was changed")
         return
-    seen["test"] = predicted(run.weights, arguments.real, "test")
+    seen["test"] = predicted(run.weights, cases(arguments.real, "test"))
     ship(run, rules, seen, [*before, {**facts, "seed": run.recipe.seed, "develop": round(value, 4)}], command)
 
 

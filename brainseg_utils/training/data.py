@@ -161,7 +161,6 @@ def mixed(
     post: float = 0.0,
     lgg: float = 0.16,
     pool: int = 48,
-    uses: int = 32,
     wild: float = 0.0,
     rough: float = 0.0,
     faint: float = 0.0,
@@ -178,7 +177,7 @@ def mixed(
         share: of the samples that are from the cases.
         size, modalities, regions, exclusive, foreground, dropout: as for `volumes` and `phantoms`.
         spacing: mm that cases are brought to and phantoms are made at, 1 or 2.
-        post, lgg, pool, uses, wild, rough, faint: as for `phantoms`.
+        post, lgg, pool, wild, rough, faint: as for `phantoms`.
         cache: folder for preprocessed cases.
 
     Raises:
@@ -189,9 +188,9 @@ def mixed(
 
     both: dict[str, Any] = {"size": size, "modalities": modalities, "regions": regions, "exclusive": exclusive}
     both |= {"foreground": foreground, "dropout": dropout, "cache": cache}
-    looks: dict[str, Any] = {"post": post, "lgg": lgg, "wild": wild, "rough": rough, "faint": faint}
+    looks: dict[str, Any] = {"post": post, "lgg": lgg, "pool": pool, "wild": wild, "rough": rough, "faint": faint}
     cases = volumes(train, validation, seed, batch, spacing=float(spacing), **both)
-    made = phantoms([], [], seed, batch, spacing=spacing, pool=pool, uses=uses, **looks, **both)
+    made = phantoms([], [], seed, batch, spacing=spacing, **looks, **both)
     return replace(cases, train=Mixed(cases.train, made.train, share, seed))
 
 

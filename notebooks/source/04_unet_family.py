@@ -927,7 +927,7 @@ pd.DataFrame(rivals).T.style.set_uuid("rivals")
 #
 # ### After treatment
 # R1's scans are from after surgery: there is a *resection cavity*, RC, a hole where tumour was, and the new tumour grows at its rim. R1 scores the four tissues. The course's network with class outputs, trained for seconds on phantoms after treatment
-# (or on your own scans, if they have RC).
+# (or on your own scans, if they have RC), stands beside recorded runs. Of those, the means over the patients who have a region:
 
 
 # %%
@@ -940,7 +940,7 @@ def recorded_where_present(stem):
 
 
 # %% [markdown]
-# The training, and the table:
+# The live training, and the table:
 
 # %%
 treated = "RC" in cases[0].scheme.regions
