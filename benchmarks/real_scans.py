@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from brainseg_utils.errors import DataError
 from brainseg_utils.evaluation import statistics, voxel
 from brainseg_utils.inference.regions import Rules, label
 from brainseg_utils.inference.volumes import Probabilities, VolumePredictor
+from brainseg_utils.pipeline.arrays import bounding_box
 from brainseg_utils.seeds import stream
 
 ROOT = Path(__file__).resolve().parent.parent
 REGIONS = ("WT", "TC", "ET")
+LEAST = 0.1  # no threshold is lower: where all probabilities are, there is no tumour
 
 
 def cases(folder: Path, subset: str) -> list[Case]:
@@ -42,7 +44,7 @@ def cases(folder: Path, subset: str) -> list[Case]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A case, what networks say of it and what is true, both in the box of the brain.
+    """A case, what networks say of it and what is true, both in the smallest box with all tumour, said or true.
 
     Attributes:
         case: the case.
@@ -67,7 +69,9 @@ class Seen:
         inside = said.box.crop(truth)
         if inside.any() and np.count_nonzero(inside) != np.count_nonzero(truth):
             raise DataError("labelled voxels outside the brain", where=f"case {case.id}")
-        return cls(case, said, inside, predictor.exclusive)
+        box = bounding_box((said.data >= LEAST).any(axis=0) | (inside > 0))
+        near = replace(said, data=np.ascontiguousarray(box.crop(said.data)), box=said.box.inner(box))
+        return cls(case, near, np.ascontiguousarray(box.crop(inside)), predictor.exclusive)
 
     def rows(self, rules: Rules, regions: Iterable[str] = REGIONS) -> list[dict[str, Any]]:
         """One row a region: case, region, dice, and the volumes in ml."""

@@ -74,7 +74,7 @@ CHANGES: dict[str, Any] = {
     "engine.keep": ["last"],
     "engine.ema": 0.99,
 }
-LOOKS = ("post", "lgg", "wild", "rough", "faint")  # of the phantoms, as the phantom network has seen them
+LOOKS = ("post", "lgg", "wild", "rough", "faint", "cysts", "alike", "band")  # of the phantom network's phantoms
 CARD = """# Model card: brain tumours on four MRI sequences, phantoms and eight patients
 
 **Use:** teaching and research: the default of `brainseg predict` for scans before treatment (layouts brats2020,

@@ -1,14 +1,23 @@
-"""The reference network for 3D scans, trained on phantoms alone: one more stretch, rules, scores and the model.
+"""The reference network for 3D scans, trained on phantoms alone: stretches of training, and the model made of them.
 
-    python benchmarks/reference_phantom3d.py --real FOLDER [--steps 8000] [--work runs/reference/phantom3d] [--fresh]
+    python benchmarks/reference_phantom3d.py train --seed N [--steps 9000] [--change data.wild=0.5 ...]
+        [--start FILE ... | --fresh] [--work runs/reference/phantom3d]
+    python benchmarks/reference_phantom3d.py ship --real FOLDER [--work runs/reference/phantom3d]
 
-Each stretch goes on from the weights that the project ships, with a fresh optimiser and warm-up; with --fresh from
-nothing. Interrupted, the same command goes on. Then, each choice on the `develop` cases of `data/split.json` alone:
+A stretch goes on from the weights that the project ships, from the mean of the weights in `--start`, or with --fresh
+from nothing; always with a fresh optimiser and warm-up. Interrupted, the same command goes on. Several may run side by
+side, each with a seed that none had, since a seed's heads would come again. One may be stopped early.
 
-1. threshold and share of components are chosen for one region after the other, the least ET with ET's, from few values;
-2. `develop` and `test` are scored with them, apart: `data/reference/runs/phantom/scores.csv`, one row a case and
+`ship` makes the model of all stretches in `--work`, each choice on the `develop` cases of `data/split.json` alone:
+
+1. the last weights that each stretch kept, and the shipped ones, are ordered by their mean Dice; from the best on, one
+   after the other joins the mean of the weights if that mean becomes better (a greedy soup: Wortsman et al. 2022,
+   arXiv 2203.05482);
+2. threshold and share of components are chosen for one region after the other, the least ET with ET's, from few values;
+   then whether a core lies inside its rim, with thresholds for tumours without one, and the first thresholds again;
+3. `develop` and `test` are scored with them, apart: `data/reference/runs/phantom/scores.csv`, one row a case and
    region, and `summary.json`;
-3. the fp16 weights, the rules inside, and the card: `data/reference/models/phantom`. They take the place of the
+4. the fp16 weights, the rules inside, and the card: `data/reference/models/phantom`. They take the place of the
    shipped ones if they are better on `develop`, by mean Dice over regions and cases.
 """
 
@@ -41,13 +50,18 @@ from brainseg_utils.training.run import Run, environment
 from brainseg_utils.training.train import train
 
 RECIPE, NAME = "phantom3d", "phantom"
+LAST = 4  # of a stretch's kept weights that compete
+SETTINGS = ("lgg", "post", "wild", "rough", "faint", "cysts", "alike", "band", "augment")  # that the record tells
 MODEL, RECORD = (ROOT / "data" / "reference" / part / NAME for part in ("models", "runs"))
+SHIPPED = MODEL / "weights.safetensors"
 SEED = 1001  # of the phantoms that validate; those of the training are others
 VALIDATION = 8
 FLIPS = (0,)  # left and right: a head's only mirror axis
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHARES = (0.0, 0.1, 0.3)  # of the largest component
 LEAST_ET = (0.0, 100.0, 300.0, 1000.0)  # mm^3
+RIM, REACH = 0.05, 3.0  # share of ET in the core from which it is a rim; mm
+LOW = (0.1, 0.2, 0.3)  # thresholds for tumours without a rim; lower ones would find tumours in healthy brains
 WORTH = 0.003  # mean Dice; a rule that gives less on so few cases is left out
 CARD = """# Model card: brain tumours on four MRI sequences, learned from phantoms
 
@@ -78,14 +92,35 @@ tumours; scans with skull, children, other diseases. After treatment (RC) it was
 """
 
 
-def stretch(work: Path, steps: int, fresh: bool, first: int) -> Run:
+def stretch(given: argparse.Namespace) -> Run:
     """Trains, or goes on with an interrupted training."""
-    folder = work / "phantoms"
+    folder, start = given.work / "phantoms", given.work / f"start-{given.seed}.safetensors"
     cohort.make(folder, VALIDATION, "brats2023", seed=SEED, spacing=2, workers=1)
-    changes: dict[str, Any] = {"budget.steps": steps, "seed": first}
-    if not fresh:
-        changes["engine.start"] = os.path.relpath(MODEL / "weights.safetensors")
-    return train(load(RECIPE, "full", changes), folder, work / f"stretch-{first}", resume=True)
+    settings = {"budget.steps": given.steps, "seed": given.seed, "engine.keep_every": 1, **dict(given.change)}
+    if not given.fresh:
+        settings["engine.start"] = os.path.relpath(ensemble.average(given.start or [SHIPPED], start))
+    return train(load(RECIPE, "full", settings), folder, given.work / f"seed-{given.seed}", resume=True)
+
+
+def soup(files: list[Path], chosen: list[Case], out: Path) -> list[Path]:
+    """Writes the mean of some of the weights to `out`, and says whose: each that joined made the mean better.
+
+    They are compared by the rules that suit the mean of all.
+    """
+    rules = choose(predicted(ensemble.average(files, out), chosen))
+
+    def value(weights: Path) -> float:
+        return float(score(predicted(weights, chosen), rules)["dice"].mean())
+
+    alone = {file: value(file) for file in files}
+    order = sorted(files, key=lambda file: -alone[file])
+    members, best = order[:1], alone[order[0]]
+    for file in order[1:]:
+        found = value(ensemble.average([*members, file], out))
+        if found > best:
+            members, best = [*members, file], found
+    ensemble.average(members, out)
+    return members
 
 
 def better(seen: list[Seen], rules: Rules, others: Iterable[Rules]) -> Rules:
@@ -105,6 +140,11 @@ def choose(seen: list[Seen]) -> Rules:
     for region in REGIONS:
         grid = itertools.product(THRESHOLDS, SHARES, LEAST_ET if region == "ET" else (0.0,))
         rules = better(seen, rules, [_with(rules, region, *values) for values in grid])
+    low = [{}, *({"WT": outer, "TC": core} for outer, core in itertools.product(LOW, LOW))]
+    rules = better(seen, rules, [replace(rules, rim=RIM, reach=REACH, without_rim=values) for values in low])
+    for region in ("WT", "TC") if rules.rim else ():
+        share = rules.shares.get(region, 0.0)
+        rules = better(seen, rules, [_with(rules, region, value, share, rules.small_et) for value in THRESHOLDS])
     return rules
 
 
@@ -129,18 +169,19 @@ def table(summaries: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def ship(run: Run, rules: Rules, seen: dict[str, list[Seen]], stretches: list[dict[str, Any]], command: str) -> None:
-    """Writes the model, its card and its record."""
+def write(run: Run, rules: Rules, seen: dict[str, list[Seen]], facts: dict[str, Any], weights: Path) -> None:
+    """Writes the model, its card and its record, the last finished stretch's."""
     scores = {subset: score(those, rules) for subset, those in seen.items()}
     summaries = {subset: summarise(rows, f"{NAME} {subset}") for subset, rows in scores.items()}
-    record(run.path, NAME, command)
+    record(run.path, NAME, facts["command"])
     rows = pd.concat([frame.assign(subset=subset) for subset, frame in scores.items()])
     with atomic(RECORD / "scores.csv") as temporary:
         rows.round(4).to_csv(temporary, index=False)
     write_json(RECORD / "summary.json", summaries)
-    facts = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
-    write_json(RECORD / "environment.json", {**facts, "stretches": stretches, "rules": asdict(rules)})
-    target = ensemble.join([run.weights], MODEL / "weights.safetensors", rules)
+    noted = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
+    write_json(RECORD / "environment.json", {**noted, **facts, "rules": asdict(rules)})
+    target = ensemble.join([weights], SHIPPED, rules)
+    stretches = facts["stretches"]
     text = CARD.format(
         name=NAME,
         parameters=run.metrics["parameters"],
@@ -149,7 +190,7 @@ def ship(run: Run, rules: Rules, seen: dict[str, list[Seen]], stretches: list[di
         batch=run.recipe.budget.batch,
         stretches=len(stretches),
         table=table(summaries),
-        command=command,
+        command=facts["command"],
         hours=sum(one["seconds"] for one in stretches) / 3600,
         versions=f"torch {environment()['versions']['torch']}",
     )
@@ -157,30 +198,68 @@ def ship(run: Run, rules: Rules, seen: dict[str, list[Seen]], stretches: list[di
     print(table(summaries), f"\n{target.stat().st_size / 1e6:.2f} MB", sep="\n")
 
 
-def main() -> None:
-    """One stretch, and what follows from it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--real", type=Path, required=True, help="folder of the real data sets")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "reference" / RECIPE)
-    parser.add_argument("--fresh", action="store_true", help="begin from nothing")
-    arguments = parser.parse_args()
-    one_thread()
-    noted = RECORD / "environment.json"
-    before = [] if arguments.fresh else json.loads(noted.read_text(encoding="utf-8"))["stretches"]
-    command = shlex.join(
-        ["python", os.path.relpath(sys.argv[0], ROOT), "--real", "FOLDER", "--steps", str(arguments.steps)]
-    )
-    run = stretch(arguments.work, arguments.steps, arguments.fresh, len(before))
-    facts = {name: run.metrics[name] for name in ("steps", "seconds", "dice")}
-    seen = {"develop": predicted(run.weights, cases(arguments.real, "develop"))}
+def setting(text: str) -> tuple[str, Any]:
+    """A setting of the recipe by its place: data.wild=0.5."""
+    name, _, value = text.partition("=")
+    return name, json.loads(value)
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What the record says of a stretch, stopped early or not."""
+    last, options = run.history().iloc[-1], run.recipe.data.options
+    done = {
+        "steps": int(last["step"]),
+        "planned": run.recipe.budget.steps,
+        "seconds": round(float(last["seconds"]), 1),
+    }
+    kept = {name: options[name] for name in SETTINGS if name in options}
+    return {**done, "dice": round(float(last["dice"]), 4), "seed": run.recipe.seed, "settings": kept}
+
+
+def ship(given: argparse.Namespace, command: str) -> None:
+    """Makes the model of all stretches, and writes it if it is better than the one that is there."""
+    noted = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
+    runs = [Run(path) for path in sorted(given.work.glob("seed-*"))]
+    files = [weights for run in runs for weights in sorted(run.path.glob("epoch-*.safetensors"))[-LAST:]]
+    develop, mixed = cases(given.real, "develop"), given.work / "soup.safetensors"
+    members = soup([SHIPPED, *files], develop, mixed)
+    seen = {"develop": predicted(mixed, develop)}
     rules = choose(seen["develop"])
     value = float(score(seen["develop"], rules)["dice"].mean())
-    if before and value <= before[-1]["develop"]:
-        print(f"not better on develop: {value:.4f}, shipped {before[-1]['develop']:.4f}; nothing was changed")
+    if value <= noted["develop"]:
+        print(f"not better on develop: {value:.4f}, shipped {noted['develop']:.4f}; nothing was changed")
         return
-    seen["test"] = predicted(run.weights, cases(arguments.real, "test"))
-    ship(run, rules, seen, [*before, {**facts, "seed": run.recipe.seed, "develop": round(value, 4)}], command)
+    seen["test"] = predicted(mixed, cases(given.real, "test"))
+    facts = {
+        "command": command,
+        "stretches": [*noted["stretches"], *map(told, runs)],
+        "develop": round(value, 4),
+        "weights": [file.name if file == SHIPPED else f"{file.parent.name}/{file.stem}" for file in members],
+    }
+    write(next(run for run in reversed(runs) if run.finished), rules, seen, facts, mixed)
+
+
+def main() -> None:
+    """A stretch, or the model."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    teach, publish = kinds.add_parser("train"), kinds.add_parser("ship")
+    teach.add_argument("--seed", type=int, required=True)
+    teach.add_argument("--steps", type=int, default=9000)
+    teach.add_argument("--change", type=setting, action="append", default=[], help="a setting, as data.wild=0.5")
+    begin = teach.add_mutually_exclusive_group()
+    begin.add_argument("--start", type=Path, nargs="+", help="weights whose mean is gone on from; default: the shipped")
+    begin.add_argument("--fresh", action="store_true", help="begin from nothing")
+    publish.add_argument("--real", type=Path, required=True, help="folder of the real data sets")
+    for one in (teach, publish):
+        one.add_argument("--work", type=Path, default=ROOT / "runs" / "reference" / RECIPE)
+    given = parser.parse_args()
+    one_thread()
+    if given.kind == "train":
+        stretch(given)
+        return
+    words = ["FOLDER" if word == str(given.real) else word for word in sys.argv[1:]]
+    ship(given, shlex.join(["python", os.path.relpath(sys.argv[0], ROOT), *words]))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from brainseg_utils.datasets.labels import LabelScheme
 from brainseg_utils.errors import SettingError, unknown
+from brainseg_utils.inference.hull import inside_rim
 
 REGIONS: Mapping[str, tuple[str, ...]] = {
     "ET": ("ET",),
@@ -38,6 +39,11 @@ class Rules:
         shares: components with less than this share of the region's largest one are dropped; default 0.
         smallest: components of less than this volume in mm^3 are dropped; default 0.
         small_et: mm^3; ET of less than this in the whole case becomes NETC.
+        rim: a tumour with this share of ET in its core or more has a rim, and its core lies inside: what of it is
+            further than `reach` from the hull of its ET becomes SNFH. 0: there is no such rule.
+        reach: mm.
+        without_rim: thresholds for tumours with less ET than that, whose core is most of them, in place of
+            `thresholds`.
         flips: axes (0 to 2: X to Z) whose mirror images are predicted too, in all combinations, and averaged.
     """
 
@@ -45,10 +51,13 @@ class Rules:
     shares: Mapping[str, float] = field(default_factory=dict)
     smallest: Mapping[str, float] = field(default_factory=dict)
     small_et: float = 0.0
+    rim: float = 0.0
+    reach: float = 0.0
+    without_rim: Mapping[str, float] = field(default_factory=dict)
     flips: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("thresholds", "shares", "smallest"):
+        for name in ("thresholds", "shares", "smallest", "without_rim"):
             for region in getattr(self, name):
                 if region not in REGIONS:
                     raise unknown("region", region, REGIONS, where=name)
@@ -133,7 +142,18 @@ def label(
     """
     how = how or Rules()
     there = {name: p for name, p in probability.items() if name in scheme.regions}
-    masks = _likeliest(there) if exclusive and not how.thresholds else _thresholded(there, how.thresholds)
+    first = _likeliest(there) if exclusive and not how.thresholds else _thresholded(there, how.thresholds)
+    masks = _nested(first, spacing, how)
+    if how.rim and {"ET", "TC"} <= set(masks):
+        if masks["ET"].sum() >= how.rim * max(masks["TC"].sum(), 1):
+            masks["TC"] = inside_rim(masks["TC"], masks["ET"], spacing, how.reach)
+        elif how.without_rim:
+            masks = _nested(_thresholded(there, {**how.thresholds, **how.without_rim}), spacing, how)
+    return scheme.from_regions(masks)
+
+
+def _nested(masks: dict[str, np.ndarray], spacing: Sequence[float], how: Rules) -> dict[str, np.ndarray]:
+    """Each region inside the one around it, without components that are too small, and without ET that is."""
     volume = float(np.prod(spacing))
     outer: np.ndarray | None = None
     for name in (*NESTED, "RC"):
@@ -145,7 +165,7 @@ def label(
         outer = masks[name] if name in NESTED else outer
     if "ET" in masks and masks["ET"].sum() * volume < how.small_et:
         masks["ET"][:] = False
-    return scheme.from_regions(masks)
+    return masks
 
 
 def _thresholded(probability: Mapping[str, np.ndarray], thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -158,7 +158,8 @@ class VolumePredictor:
         """
         made = self(case)
         planes = dict(zip(made.regions, made.data, strict=True))
-        labels = label(planes, case.scheme, made.spacing, self.rules, self.exclusive)
+        seen = self.rules if "t1c" in case.paths else replace(self.rules, rim=0.0)  # no rim without that picture
+        labels = label(planes, case.scheme, made.spacing, seen, self.exclusive)
         return made.box.paste(labels), made
 
     def __call__(self, case: Case) -> Probabilities:

@@ -6,10 +6,12 @@ fields get knots where the head is and not in the whole frame, and the magnitude
 instead of two (the Rician law's difference shows in air alone). The gain of the receiver is left out: whoever
 normalises removes it.
 
-Beyond the scanner there are three ways to leave what is known behind, each for a share of the draws: wild contrasts, in
-which a modality's tissues have any brightness (after Billot 2023, SynthSeg, doi 10.1016/j.media.2023.102789), rough
-scans, with more shading, blur, noise and thicker slices than the parameters allow, and faint lesions, through which the
-healthy brain is seen: in real scans what is marked as oedema varies in itself twice as much as the parameters let it.
+Beyond the scanner there are five ways to leave what is known behind, each for a share of the draws: wild contrasts, in
+which a modality's tissues go part of the way, or all of it, to any brightness (after Billot 2023, SynthSeg, doi
+10.1016/j.media.2023.102789), rough scans, with more shading, blur, noise and thicker slices than the parameters allow,
+faint lesions, through which the healthy brain is seen: in real scans what is marked as oedema varies in itself twice as
+much as the parameters let it, cysts in the core, near fluid on every modality, as large low-grade tumours have, and
+oedema that looks like core without enhancement, or such core like oedema, so that only its place tells them apart.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ WILD_MEAN = (0.2, 1.7)
 """Brightness of any tissue in a wild modality, white matter on T1 being 1."""
 WILD_MODALITY = 0.5
 """Probability that a modality of a wild draw is wild."""
+WILD_WAY = (0.0, 1.0)
+"""How far a wild modality's tissues go from their own brightness (0) to any (1)."""
 ROUGH_BIAS, ROUGH_NOISE = (1.0, 2.5), (1.0, 3.0)
 """Factors on shading and noise of a rough scan."""
 ROUGH_BLUR = (0.0, 1.6)
@@ -40,6 +44,14 @@ ROUGH_THICK = 0.5
 """Least probability of thick slices in a rough scan."""
 FAINT, FAINT_T1C = (0.35, 1.0), (0.7, 1.0)
 """Share of a faint lesion's own contrast that is left, in each modality; enhancement stays clearer."""
+CYST_KNOTS, CYST_WEIGHTS = (14.0, 6.0), (0.8, 0.4)
+"""Of the field that is higher than a level where the core is cystic."""
+CYST_LEVEL, CYST_EDGE = (-1.0, 1.0), 0.15
+"""The level, from nearly all of the core to a little of it, and the softness of the border in units of the field."""
+CYST_MEAN = ((0.3, 0.8), (0.3, 0.8), (1.35, 1.95), (0.3, 1.1))
+"""Brightness of a cyst in each modality, from fluid to what has much protein in it."""
+ALIKE_WAY = (0.3, 1.0)
+"""How far one tissue's brightness goes to the other's where oedema and core look alike."""
 FAINTEST = np.float32(0.02)
 
 
@@ -51,11 +63,15 @@ class Look:
         wild: share of draws with wild contrasts.
         rough: share of rough scans.
         faint: share of draws with a faint lesion.
+        cysts: share of draws with cysts in the core.
+        alike: share of draws in which oedema and core without enhancement look alike.
     """
 
     wild: float = 0.0
     rough: float = 0.0
     faint: float = 0.0
+    cysts: float = 0.0
+    alike: float = 0.0
 
 
 @single_threaded
@@ -75,12 +91,15 @@ def redraw(
     contrast = draw_contrast(p, rng, case.facts, factors)
     if rng.random() < look.wild:
         contrast = _wild(contrast, rng)
+    if rng.random() < look.alike:
+        contrast = _alike(contrast, rng)
     rough = rng.random() < look.rough
     left = np.ones(4, np.float32)
     if rng.random() < look.faint:
         left[:] = rng.uniform(*FAINT, 4)
         left[T1C] = rng.uniform(*FAINT_T1C)
-    clean = _compose(case, contrast, p, factors.traps, left, rng)
+    cysts = rng.random() < look.cysts
+    clean = _compose(case, contrast, p, factors.traps, left, cysts, rng)
     protocol_2d = rng.random() < p.scanner.protocol_2d
     thick = p.scanner.thick_2d if protocol_2d else p.scanner.thick_3d
     out = np.empty((4, len(case.brain)), np.float32)
@@ -104,14 +123,22 @@ def local_field(rng: np.random.Generator, spacing: float, axes: Axes) -> Array:
 
 
 def _wild(contrast: Contrast, rng: np.random.Generator) -> Contrast:
-    """Any brightness for every tissue, in some of the modalities."""
-    chosen = rng.random(4) < WILD_MODALITY
-    mean = {name: np.where(chosen, rng.uniform(*WILD_MEAN, 4), values) for name, values in contrast.mean.items()}
+    """Every tissue nearer to any brightness, in some of the modalities."""
+    way = np.where(rng.random(4) < WILD_MODALITY, rng.uniform(*WILD_WAY, 4), 0.0)
+    mean = {name: (1 - way) * own + way * rng.uniform(*WILD_MEAN, 4) for name, own in contrast.mean.items()}
     return replace(contrast, mean=mean)
 
 
+def _alike(contrast: Contrast, rng: np.random.Generator) -> Contrast:
+    """Core without enhancement nearer to oedema; around a core with a rim, oedema nearer to such tissue."""
+    one, other = ("net", "oedema") if contrast.core == "net" else ("oedema", "net")
+    way = uniform(rng, ALIKE_WAY)
+    mixed = (1 - way) * contrast.mean[one] + way * contrast.mean[other]
+    return replace(contrast, mean={**contrast.mean, one: mixed})
+
+
 def _compose(
-    case: Packed, contrast: Contrast, p: Parameters, traps: float, left: Array, rng: np.random.Generator
+    case: Packed, contrast: Contrast, p: Parameters, traps: float, left: Array, cysts: bool, rng: np.random.Generator
 ) -> Array:
     """The picture before the machine, (4, N); `left` of the lesion's contrast, (4,)."""
     t, mean = p.contrast.texture, {name: v.astype(np.float32) for name, v in contrast.mean.items()}
@@ -130,7 +157,7 @@ def _compose(
     some += alpha * (mean["wmh"][:, None] - some)
     image[:, case.matter] = some
     if len(case.lesion):
-        image[:, case.lesion] = _lesion(case, image[:, case.lesion], contrast, mean, p, left, rng)
+        image[:, case.lesion] = _lesion(case, image[:, case.lesion], contrast, mean, p, left, cysts, rng)
     some = image[:, case.small]
     for name, most in zip(SMALL, (1.0, 0.8, 1.0), strict=True):
         some += np.float32(most) * _fraction(case, name, case.small) * (mean[name][:, None] - some)
@@ -145,6 +172,7 @@ def _lesion(
     mean: dict[str, Array],
     p: Parameters,
     left: Array,
+    cysts: bool,
     rng: np.random.Generator,
 ) -> Array:
     """Oedema, core, enhancement, cavity and blood over the healthy picture of the lesion's voxels, (4, L)."""
@@ -170,6 +198,12 @@ def _lesion(
         )
     ]
     patterns[2] = np.maximum(patterns[2], np.float32(t.et_lowest))
+    cyst: Array = np.zeros(len(where), np.float32)
+    fill = np.zeros(4, np.float32)
+    if cysts:
+        field = _texture(case, CYST_KNOTS, CYST_WEIGHTS, axes, rng)[inside]
+        cyst = sigmoid((field - np.float32(uniform(rng, CYST_LEVEL))) / np.float32(CYST_EDGE))
+        fill[:] = [uniform(rng, pair) for pair in CYST_MEAN]
     toward, blood = _fraction(case, "toward", where), _fraction(case, "blood", where)
     for m, modality in enumerate(image):
         sign, factor = (-1 if m <= 1 else 1), t.by_modality[m]  # what is brighter on T2 is darker on T1
@@ -184,6 +218,8 @@ def _lesion(
             colour = mean[name][m] * (1 + np.float32(amplitude) * pattern)
             if name == "oedema":
                 colour += np.float32(contrast.gradient[m]) * toward
+            elif name == contrast.core:
+                colour += cyst * (fill[m] - colour)
             modality += alpha * (colour - modality)
         modality += (1 - left[m]) * (healthy - modality)
         modality += fluid * (mean["rc"][m] - modality)

@@ -102,6 +102,24 @@ def gamma(image: torch.Tensor, exponents: Sequence[float]) -> torch.Tensor:
     return _inside_brain(image, bend, exponents)
 
 
+def tone_curve(image: torch.Tensor, curves: np.ndarray) -> torch.Tensor:
+    """Gives each channel another tone curve, straight between knots; it may fall, so that dark tissue becomes bright.
+
+    What lies beyond the outer knots takes their value. Source: the non-linear transformation of Zhou et al. (Models
+    Genesis, doi 10.1016/j.media.2020.101840), with straight pieces for Bezier curves.
+
+    Args:
+        image: (C, X, Y, Z).
+        curves: (C, K, 2): intensity before and after at each knot, the first increasing.
+    """
+
+    def bend(channel: torch.Tensor, curve: np.ndarray) -> torch.Tensor:
+        values = np.interp(channel.numpy().reshape(-1), curve[:, 0], curve[:, 1])
+        return torch.from_numpy(values.astype(np.float32).reshape(tuple(channel.shape)))
+
+    return _inside_brain(image, bend, curves)
+
+
 def gain_offset(image: torch.Tensor, gains: Sequence[float], offsets: Sequence[float]) -> torch.Tensor:
     """Each channel times a gain plus an offset (in sd of the normalised image), inside the brain."""
     return _inside_brain(image, lambda channel, gain, offset: channel.mul(gain).add_(offset), gains, offsets)

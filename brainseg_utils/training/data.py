@@ -164,6 +164,9 @@ def mixed(
     wild: float = 0.0,
     rough: float = 0.0,
     faint: float = 0.0,
+    cysts: float = 0.0,
+    alike: float = 0.0,
+    band: float = 0.0,
     dropout: float = 0.0,
     cache: str = "runs/cache",
 ) -> Sources:
@@ -177,7 +180,7 @@ def mixed(
         share: of the samples that are from the cases.
         size, modalities, regions, exclusive, foreground, dropout: as for `volumes` and `phantoms`.
         spacing: mm that cases are brought to and phantoms are made at, 1 or 2.
-        post, lgg, pool, wild, rough, faint: as for `phantoms`.
+        post, lgg, pool, wild, rough, faint, cysts, alike, band: as for `phantoms`.
         cache: folder for preprocessed cases.
 
     Raises:
@@ -189,6 +192,7 @@ def mixed(
     both: dict[str, Any] = {"size": size, "modalities": modalities, "regions": regions, "exclusive": exclusive}
     both |= {"foreground": foreground, "dropout": dropout, "cache": cache}
     looks: dict[str, Any] = {"post": post, "lgg": lgg, "pool": pool, "wild": wild, "rough": rough, "faint": faint}
+    looks |= {"cysts": cysts, "alike": alike, "band": band}
     cases = volumes(train, validation, seed, batch, spacing=float(spacing), **both)
     made = phantoms([], [], seed, batch, spacing=spacing, **looks, **both)
     return replace(cases, train=Mixed(cases.train, made.train, share, seed))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from brainseg_utils.datasets.labels import get_scheme
 from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.phantom.geometry import geometry
 from brainseg_utils.phantom.packed import Packed, pack
-from brainseg_utils.phantom.parameters import default
+from brainseg_utils.phantom.parameters import Parameters, default
 from brainseg_utils.phantom.redraw import Look, redraw
+from brainseg_utils.phantom.settings import LogNormal
 from brainseg_utils.pipeline.arrays import P10_TO_P90_IN_SD
 from brainseg_utils.pipeline.course import MEDIAN_LIMITS, PERCENTILES, cut, draw_start
 from brainseg_utils.pipeline.reading import empty
@@ -35,6 +36,11 @@ from brainseg_utils.training.samples3d import lose_modalities, target
 SPREAD = 4  # draws whose patches alternate, so that the patches of one head are not in one batch
 SCHEME = get_scheme("brats2024")  # a geometry's label is its class numbers
 SPARSE = 4  # every so many voxels are enough for a percentile
+
+BAND_GROWTH: dict[str, Any] = {"oedema_power": 0.5, "oedema_grey": (0.5, 1.0), "oedema_rough": (0.1, 0.4)}
+BAND_LGG = LogNormal(median=0.45, sigma=0.6, low=0.05, high=3.0)
+"""Oedema as an even band around the core, through grey matter as through white: as it is drawn around many low-grade
+tumours, a few millimetres of partial volume. Its volume there is this many times the core's."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,15 @@ class Making:
     wild: float = 0.0
     rough: float = 0.0
     faint: float = 0.0
+    cysts: float = 0.0
+    alike: float = 0.0
+    band: float = 0.0
     normalisation: str = "zscore"
     lesion_weight: tuple[float, float] = (0.0, 1.6)
     foreground: float = 0.5
     flips: tuple[int, ...] = (0,)
     augment: float = 0.3
+    tone: float = 0.0
     dropout: float = 0.0
 
 
@@ -84,11 +94,11 @@ class Phantoms:
         self.size, self.seed, self.making = tuple(size), seed, making
         self.channels = [MODALITIES.index(name) for name in modalities]
         self.regions, self.exclusive = tuple(regions), exclusive
-        self.look = Look(making.wild, making.rough, making.faint)
+        self.look = Look(making.wild, making.rough, making.faint, making.cysts, making.alike)
         self.cohort = int(stream(seed, "phantoms of training").integers(2**31))  # not a cohort that someone wrote
         self.pool: dict[int, Packed] = {}
         self.drawn: OrderedDict[int, tuple[int, np.ndarray]] = OrderedDict()
-        self.change = live_part("course", size=self.size, drop=0.0)
+        self.change = live_part("course", size=self.size, drop=0.0, tone=making.tone)
 
     def __len__(self) -> int:
         """Samples after which the pool is another one."""
@@ -167,8 +177,16 @@ class Phantoms:
             difficulty=making.difficulty,
             healthy=making.healthy,
             weights=None if after else before,
+            parameters=_banded() if stream(self.seed, "band of phantom", index).random() < making.band else None,
         )
         return pack(case)
+
+
+def _banded() -> Parameters:
+    """The package's own settings with oedema as an even band."""
+    own = default()
+    tumour = replace(own.tumour, oedema_lgg=BAND_LGG)
+    return replace(own, tumour=tumour, growth=replace(own.growth, **BAND_GROWTH))
 
 
 def normalise(values: np.ndarray, tumour: np.ndarray, weight: float = 1.0, kind: str = "zscore") -> np.ndarray:

@@ -43,6 +43,7 @@ def volumes(
     exclusive: bool = False,
     foreground: float = 0.5,
     augment: str = "pipeline",
+    tone: float = 0.0,
     dropout: float = 0.0,
     samples: int = 1,
     painted: float = 0.0,
@@ -66,6 +67,7 @@ def volumes(
         exclusive: softmax classes instead of sigmoid regions.
         foreground: share of the patches that are centred on tumour, each tissue as often as any other (course).
         augment: "none" or "pipeline", what the pipeline does.
+        tone: share of the samples with new tone curves besides (course), for scanners that the cases do not know.
         dropout: share of the samples that lose one modality or more.
         samples: patches of each case in one pass.
         painted: extras a real patch, patches into which a tumour is painted while they are drawn (course): with 1, half
@@ -98,7 +100,9 @@ def volumes(
     store = Cache(cache, pipeline, modalities=modalities, **settings)
     store.build(cases)
     entries = store.entries(cases)
-    live = {**settings, **({"drop": 0.0} if pipeline == "course" else {})}
+    if tone and pipeline != "course":
+        raise SettingError(f"data.tone with pipeline {pipeline}", expected="none: the report states its own")
+    live = {**settings, **({"drop": 0.0, "tone": tone} if pipeline == "course" else {})}
     changed = augment == "pipeline"
     change = live_part(pipeline, **live) if changed else None
     if painted:
@@ -151,9 +155,13 @@ def phantoms(
     wild: float = 0.0,
     rough: float = 0.0,
     faint: float = 0.0,
+    cysts: float = 0.0,
+    alike: float = 0.0,
+    band: float = 0.0,
     lesion_weight: tuple[float, ...] = (0.0, 1.6),
     flips: tuple[int, ...] = (0,),
     augment: float = 0.3,
+    tone: float = 0.0,
     dropout: float = 0.0,
     cache: str = "runs/cache",
 ) -> Sources:
@@ -181,9 +189,13 @@ def phantoms(
         wild: share of draws in which half of the modalities have random tissue contrasts.
         rough: share of draws with more shading, blur, noise and thicker slices.
         faint: share of draws whose lesion lets the healthy brain through.
+        cysts: share of draws with cysts in the core.
+        alike: share of draws in which oedema and core without enhancement look alike.
+        band: share of cases whose oedema is an even band around the core.
         lesion_weight: least and greatest weight of the tumour in the normalisation's statistics.
         flips: axes (0 to 2: X to Z) along which half of the patches are mirrored.
         augment: share of the patches that also go through the course's augmentation.
+        tone: share of those that have new tone curves.
         dropout: share of the patches that lose one modality or more.
         cache: folder for preprocessed validation cases.
 
@@ -218,11 +230,15 @@ def phantoms(
         wild=wild,
         rough=rough,
         faint=faint,
+        cysts=cysts,
+        alike=alike,
+        band=band,
         normalisation=normalisation,
         lesion_weight=(lesion_weight[0], lesion_weight[1]),
         foreground=foreground,
         flips=flips,
         augment=augment,
+        tone=tone,
         dropout=dropout,
     )
     whole = None

@@ -147,6 +147,15 @@ def test_a_missing_modality_is_a_notice_or_an_error(write_scan, reader, make_tra
     assert VolumePredictor([fewer]).write(case, tmp_path / "fewer", False) == ()
 
 
+@pytest.mark.parametrize(("lost", "found"), [("t1n", False), ("t1c", True)])
+def test_there_is_no_rim_without_the_picture_that_shows_it(lost, found, write_scan, reader, make_trained, tmp_path):
+    how = Rules(rim=2.0, without_rim={"WT": 1.1})  # no core has so much enhancement, and without it nothing is found
+    write_scan(tmp_path / "in").paths[lost].unlink()
+    case = find_cases(tmp_path / "in")[0]
+    labels, _ = VolumePredictor([make_trained(reader(), dropout=0.2)], how).segment(case)
+    assert labels.any() == found
+
+
 def test_networks_of_other_channels_are_refused(reader, make_trained, odd_network):
     with pytest.raises(SettingError, match=r"weights for 3 images.*t1n, t1c, t2w, t2f"):
         VolumePredictor([make_trained(reader(), channels=3)])

@@ -90,6 +90,23 @@ def test_very_small_et_becomes_netc():
     assert set(np.unique(label(regions, get_scheme("brats2021"), (1, 1, 2), how))) == {0, 1, 2, 4}  # 16 voxels, 32 mm^3
 
 
+def test_core_far_outside_a_rim_becomes_oedema_and_a_tumour_without_rim_has_its_own_thresholds():
+    """A row of voxels, 4 thick: core in 12 of them, enhancement in the first 4, or in none."""
+    wt, tc, et = np.zeros((3, 16, 4, 4))
+    wt[:14], wt[14:], tc[:12], et[:4] = 0.9, 0.2, 0.6, 0.8
+    scheme = get_scheme("brats2023")
+    how = Rules(rim=0.05, reach=2.0, without_rim={"WT": 0.1, "TC": 0.7})
+
+    def row(rules, enhancing=et):
+        return label({"WT": wt, "TC": tc, "ET": enhancing}, scheme, MM, rules)[:, 0, 0].tolist()
+
+    assert row(Rules()) == [3] * 4 + [1] * 8 + [2] * 2 + [0] * 2
+    assert row(how) == [3] * 4 + [1] * 2 + [2] * 8 + [0] * 2
+    assert row(how, 0 * et) == [2] * 16
+    assert row(Rules(rim=0.05, reach=2.0), 0 * et) == row(Rules(), 0 * et)
+    assert row(Rules(rim=0.5, reach=2.0)) == row(Rules())  # a third of the core enhances
+
+
 def test_a_cavity_is_where_it_is_likelier_than_tumour():
     wt, rc = np.array([0.9, 0.6, 0.2]).reshape(3, 1, 1), np.array([0.7, 0.8, 0.9]).reshape(3, 1, 1)
     assert label({"WT": wt, "RC": rc}, get_scheme("brats2024"), MM).ravel().tolist() == [2, 4, 4]
@@ -113,5 +130,7 @@ def test_settings_that_do_not_exist_are_refused():
         rules({"treshold": {}})
     with pytest.raises(SettingError, match="unknown region 'wt'"):
         rules({"thresholds": {"wt": 0.5}})
+    with pytest.raises(SettingError, match="without_rim: unknown region 'core'"):
+        rules({"without_rim": {"core": 0.5}})
     with pytest.raises(SettingError, match="axes 0, 1 and 2"):
         Rules(flips=(3,))

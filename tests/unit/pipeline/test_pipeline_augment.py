@@ -20,7 +20,9 @@ def image():
     return torch.randn((2, 20, 22, 18), generator=generator) * brain
 
 
+STRAIGHT = np.array([[-9.0, -9.0], [0.0, 0.0], [9.0, 9.0]])
 NOTHING = {
+    "tone": lambda x: augment.tone_curve(x, np.stack([STRAIGHT, STRAIGHT])),
     "gamma": lambda x: augment.gamma(x, [1, 1]),
     "gain": lambda x: augment.gain_offset(x, [1, 1], [0, 0]),
     "bias": lambda x: augment.bias_field(x, torch.zeros(2, 3, 3, 3)),
@@ -30,6 +32,7 @@ NOTHING = {
     "warp": lambda x: augment.warp(x, augment.sampling_grid(x.shape[1:], torch.eye(3), torch.zeros(3, 2, 2, 2))),
 }
 SOMETHING = {
+    "tone": lambda x: augment.tone_curve(x, np.stack([STRAIGHT, STRAIGHT * [1, -1]])),
     "gamma": lambda x: augment.gamma(x, [0.7, 1.4]),
     "gain": lambda x: augment.gain_offset(x, [1.2, 0.8], [0.3, -0.2]),
     "bias": lambda x: augment.bias_field(x, torch.full((2, 3, 3, 3), 0.2)),
@@ -57,6 +60,12 @@ def test_gain_offset_and_drop_by_hand():
     image = torch.tensor([[0.0, 1.0], [2.0, 0.0]]).view(2, 2, 1, 1)
     assert augment.gain_offset(image, [2, 3], [0.5, -1]).flatten().tolist() == [0, 2.5, 5, 0]
     assert augment.drop(image, [1]).flatten().tolist() == [0, 1, 0, 0]
+
+
+def test_a_tone_curve_by_hand_is_straight_between_knots_and_flat_beyond():
+    image = torch.tensor([-9.0, -1.0, 1.0, 3.0, 9.0]).view(1, 5, 1, 1)
+    curve = np.array([[[-2.0, 0.0], [2.0, 4.0], [4.0, 1.0]]])
+    assert augment.tone_curve(image, curve).flatten().tolist() == [0, 1, 3, 2.5, 1]
 
 
 def test_gamma_keeps_the_extremes_and_bends_the_middle():

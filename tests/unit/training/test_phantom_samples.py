@@ -148,7 +148,7 @@ def test_a_redrawn_case_looks_like_a_scanned_one(geometries, packed, monkeypatch
         monkeypatch.setattr(room, "draw_contrast", lambda *_: same)
     scanned, redrawn = [], []
     inside = row.label.reshape(-1)[row.kept[row.brain]]
-    for draw in range(5):
+    for draw in range(16):
         image = scanner.render(case, 0, draw)[:, case.mask].astype(np.float32)
         scanned.append([medians(m, case.label[case.mask]) for m in image])
         redrawn.append([medians(m, inside) for m in redraw(row, stream(0, "redraw", draw))])
@@ -206,6 +206,48 @@ def test_a_faint_lesion_lets_the_healthy_brain_through(packed):
     clear, faint = distance(0.0), distance(1.0)
     assert faint[T2F] < 0.85 * clear[T2F]
     assert faint[T2W] < 0.9 * clear[T2W]
+
+
+def test_a_core_that_is_all_cyst_is_dark_on_flair_and_its_oedema_is_not(packed, monkeypatch):
+    """FLAIR puts fluid out."""
+    case = packed[0]
+    inside = case.label.reshape(-1)[case.kept[case.brain]]
+    monkeypatch.setattr(redraw_room, "CYST_LEVEL", (-9.0, -9.0))
+    monkeypatch.setattr(redraw_room, "CYST_MEAN", [(0.3, 0.3)] * 4)
+
+    def brightness(share, label):
+        """Of a label over the healthy brain's, on FLAIR."""
+        images = [redraw(case, stream(0, "cyst", draw), Look(cysts=share))[T2F] for draw in range(4)]
+        return np.mean([image[inside == label].mean() / image[inside == 0].mean() for image in images])
+
+    assert brightness(1.0, 1) < 0.8 * brightness(0.0, 1)
+    assert brightness(1.0, 2) == pytest.approx(brightness(0.0, 2), rel=0.1)
+
+
+def test_where_oedema_and_core_look_alike_only_their_place_tells(packed):
+    case = packed[0]
+    facts, p = case.facts, default()
+    for kind, moved, kept in (("ring", "oedema", "net"), ("lgg", "net", "oedema")):
+        contrast = draw_contrast(p, stream(0, "alike"), {**facts, "kind": kind}, p.setting("normal"))
+        alike = redraw_room._alike(contrast, stream(1, "alike"))
+        before, after = (np.abs(c.mean["net"] - c.mean["oedema"]) for c in (contrast, alike))
+        assert (after <= 0.7 * before + 1e-9).all()
+        changed = {name for name, mean in alike.mean.items() if not np.array_equal(mean, contrast.mean[name])}
+        assert changed == {moved} and kept not in changed
+
+
+def test_a_band_of_oedema_follows_the_core_through_grey_matter_as_through_white():
+    """The same head and core; the band's outer border is nearly everywhere as far from the core."""
+    from scipy import ndimage
+
+    spread = {}
+    for band in (0.0, 1.0):
+        case = Phantoms(SIZE, 5, replace(LEAST, lgg=1.0, healthy=0.0, band=band)).make(1)
+        found, core = case.label > 0, np.isin(case.label, (1, 3))
+        far = ndimage.distance_transform_edt(~core, sampling=2)
+        border = found & ~ndimage.binary_erosion(found) & ~core
+        spread[band] = far[border].std() / far[border].mean()
+    assert spread[1.0] < 0.8 * spread[0.0]
 
 
 def test_the_share_of_low_grade_tumours_is_the_recipes(monkeypatch):

@@ -283,6 +283,13 @@ def test_a_resumed_run_ends_with_the_same_weights(cases, cache, tiny, tmp_path):
     assert history["step"].tolist() == [2, 4]
 
 
+def test_tone_curves_change_pictures_and_no_label(cases, cache):
+    plain, toned = (sources(cases, cache, tone=tone).train.batch(range(4)) for tone in (0.0, 1.0))
+    assert torch.equal(plain["label"], toned["label"])
+    assert torch.equal(plain["image"] == 0, toned["image"] == 0)
+    assert not torch.allclose(plain["image"], toned["image"], atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -293,6 +300,7 @@ def test_a_resumed_run_ends_with_the_same_weights(cases, cache, tiny, tmp_path):
         ({"augment": "course"}, "augmentation"),
         ({"pipeline": "r3", "spacing": 2.0}, "spacing"),
         ({"pipeline": "r3", "normalisation": "median"}, "states its own"),
+        ({"pipeline": "r3", "tone": 0.5}, "states its own"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(cases, cache, options, words):
