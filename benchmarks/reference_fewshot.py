@@ -36,7 +36,7 @@ from typing import Any
 
 import pandas as pd
 from real_scans import REGIONS, ROOT, cases, score, summarise
-from reference_phantom3d import MODEL, RECIPE, choose, predicted, table
+from reference_phantom3d import LOOKS, MODEL, RECIPE, choose, predicted, table
 
 from brainseg_utils.datasets import splits
 from brainseg_utils.datasets.cases import Case
@@ -74,7 +74,6 @@ CHANGES: dict[str, Any] = {
     "engine.keep": ["last"],
     "engine.ema": 0.99,
 }
-LOOKS = ("post", "lgg", "wild", "rough", "faint", "cysts", "alike", "band")  # of the phantom network's phantoms
 CARD = """# Model card: brain tumours on four MRI sequences, phantoms and eight patients
 
 **Use:** teaching and research: the default of `brainseg predict` for scans before treatment (layouts brats2020,

@@ -6,20 +6,14 @@ fields get knots where the head is and not in the whole frame, and the magnitude
 instead of two (the Rician law's difference shows in air alone). The gain of the receiver is left out: whoever
 normalises removes it.
 
-Beyond the scanner there are five ways to leave what is known behind, each for a share of the draws: wild contrasts, in
-which a modality's tissues go part of the way, or all of it, to any brightness (after Billot 2023, SynthSeg, doi
-10.1016/j.media.2023.102789), rough scans, with more shading, blur, noise and thicker slices than the parameters allow,
-faint lesions, through which the healthy brain is seen: in real scans what is marked as oedema varies in itself twice as
-much as the parameters let it, cysts in the core, near fluid on every modality, as large low-grade tumours have, and
-oedema that looks like core without enhancement, or such core like oedema, so that only its place tells them apart.
+How far a draw may leave the scanner's range is a `looks.Look`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
+from brainseg_utils.phantom import looks
 from brainseg_utils.phantom.contrast import T1C, T1N, Contrast, draw_contrast
 from brainseg_utils.phantom.fields import BOX, KNOT_SD, Array, Axes, basis, knot_count, separable, sigmoid
 from brainseg_utils.phantom.geometry import FIELD_STEP, FULL, SHADING
@@ -30,12 +24,6 @@ from brainseg_utils.phantom.streams import uniform
 from brainseg_utils.phantom.template import SHADING_STEP
 from brainseg_utils.phantom.threads import single_threaded
 
-WILD_MEAN = (0.2, 1.7)
-"""Brightness of any tissue in a wild modality, white matter on T1 being 1."""
-WILD_MODALITY = 0.5
-"""Probability that a modality of a wild draw is wild."""
-WILD_WAY = (0.0, 1.0)
-"""How far a wild modality's tissues go from their own brightness (0) to any (1)."""
 ROUGH_BIAS, ROUGH_NOISE = (1.0, 2.5), (1.0, 3.0)
 """Factors on shading and noise of a rough scan."""
 ROUGH_BLUR = (0.0, 1.6)
@@ -50,33 +38,12 @@ CYST_LEVEL, CYST_EDGE = (-1.0, 1.0), 0.15
 """The level, from nearly all of the core to a little of it, and the softness of the border in units of the field."""
 CYST_MEAN = ((0.3, 0.8), (0.3, 0.8), (1.35, 1.95), (0.3, 1.1))
 """Brightness of a cyst in each modality, from fluid to what has much protein in it."""
-ALIKE_WAY = (0.3, 1.0)
-"""How far one tissue's brightness goes to the other's where oedema and core look alike."""
 FAINTEST = np.float32(0.02)
-
-
-@dataclass(frozen=True)
-class Look:
-    """How far the draws leave the scanner's own range.
-
-    Attributes:
-        wild: share of draws with wild contrasts.
-        rough: share of rough scans.
-        faint: share of draws with a faint lesion.
-        cysts: share of draws with cysts in the core.
-        alike: share of draws in which oedema and core without enhancement look alike.
-    """
-
-    wild: float = 0.0
-    rough: float = 0.0
-    faint: float = 0.0
-    cysts: float = 0.0
-    alike: float = 0.0
 
 
 @single_threaded
 def redraw(
-    case: Packed, rng: np.random.Generator, look: Look | None = None, parameters: Parameters | None = None
+    case: Packed, rng: np.random.Generator, look: looks.Look | None = None, parameters: Parameters | None = None
 ) -> np.ndarray:
     """The four modalities of a packed case with fresh contrast, float32 (4, M): T1n, T1c, T2w, T2f at `case.brain`.
 
@@ -86,13 +53,13 @@ def redraw(
         look: shares of draws beyond the scanner's range; default none.
         parameters: all settings; default the package's own.
     """
-    p, look = parameters or default(), look or Look()
+    p, look = parameters or default(), look or looks.Look()
     factors = p.setting(case.facts["difficulty"])
     contrast = draw_contrast(p, rng, case.facts, factors)
     if rng.random() < look.wild:
-        contrast = _wild(contrast, rng)
+        contrast = looks.wild(contrast, rng)
     if rng.random() < look.alike:
-        contrast = _alike(contrast, rng)
+        contrast = looks.alike(contrast, rng)
     rough = rng.random() < look.rough
     left = np.ones(4, np.float32)
     if rng.random() < look.faint:
@@ -120,21 +87,6 @@ def local_field(rng: np.random.Generator, spacing: float, axes: Axes) -> Array:
     first, second, third = bases
     knots = rng.standard_normal((first.shape[1], second.shape[1], third.shape[1]), dtype=np.float32)
     return separable(knots / np.float32(KNOT_SD), (first, second, third))
-
-
-def _wild(contrast: Contrast, rng: np.random.Generator) -> Contrast:
-    """Every tissue nearer to any brightness, in some of the modalities."""
-    way = np.where(rng.random(4) < WILD_MODALITY, rng.uniform(*WILD_WAY, 4), 0.0)
-    mean = {name: (1 - way) * own + way * rng.uniform(*WILD_MEAN, 4) for name, own in contrast.mean.items()}
-    return replace(contrast, mean=mean)
-
-
-def _alike(contrast: Contrast, rng: np.random.Generator) -> Contrast:
-    """Core without enhancement nearer to oedema; around a core with a rim, oedema nearer to such tissue."""
-    one, other = ("net", "oedema") if contrast.core == "net" else ("oedema", "net")
-    way = uniform(rng, ALIKE_WAY)
-    mixed = (1 - way) * contrast.mean[one] + way * contrast.mean[other]
-    return replace(contrast, mean={**contrast.mean, one: mixed})
 
 
 def _compose(

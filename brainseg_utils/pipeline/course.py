@@ -218,7 +218,7 @@ def course(
         spacing: voxel size in mm that scans are averaged to; 0: their own.
         drop: probability that a modality is dropped.
         tone: probability of new tone curves, for networks that go to scanners which the training cases do not know
-            (from phantoms to real scans they were worth .06 Dice); 0: no such stage.
+            (trained on phantoms, one seed: .08 Dice on the real `develop` cases, .02 on `test`); 0: no such stage.
 
     Raises:
         SettingError: an unknown normalisation, or a negative spacing.

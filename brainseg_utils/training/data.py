@@ -167,6 +167,7 @@ def mixed(
     cysts: float = 0.0,
     alike: float = 0.0,
     band: float = 0.0,
+    small: float = 0.0,
     dropout: float = 0.0,
     cache: str = "runs/cache",
 ) -> Sources:
@@ -180,7 +181,7 @@ def mixed(
         share: of the samples that are from the cases.
         size, modalities, regions, exclusive, foreground, dropout: as for `volumes` and `phantoms`.
         spacing: mm that cases are brought to and phantoms are made at, 1 or 2.
-        post, lgg, pool, wild, rough, faint, cysts, alike, band: as for `phantoms`.
+        post, lgg, pool, wild, rough, faint, cysts, alike, band, small: as for `phantoms`.
         cache: folder for preprocessed cases.
 
     Raises:
@@ -192,7 +193,7 @@ def mixed(
     both: dict[str, Any] = {"size": size, "modalities": modalities, "regions": regions, "exclusive": exclusive}
     both |= {"foreground": foreground, "dropout": dropout, "cache": cache}
     looks: dict[str, Any] = {"post": post, "lgg": lgg, "pool": pool, "wild": wild, "rough": rough, "faint": faint}
-    looks |= {"cysts": cysts, "alike": alike, "band": band}
+    looks |= {"cysts": cysts, "alike": alike, "band": band, "small": small}
     cases = volumes(train, validation, seed, batch, spacing=float(spacing), **both)
     made = phantoms([], [], seed, batch, spacing=spacing, **looks, **both)
     return replace(cases, train=Mixed(cases.train, made.train, share, seed))

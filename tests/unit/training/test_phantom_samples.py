@@ -13,9 +13,10 @@ from brainseg_utils.phantom import redraw as redraw_room
 from brainseg_utils.phantom import scanner
 from brainseg_utils.phantom.contrast import T2F, T2W, draw_contrast
 from brainseg_utils.phantom.geometry import geometry
+from brainseg_utils.phantom.looks import Look, alike
 from brainseg_utils.phantom.packed import pack
 from brainseg_utils.phantom.parameters import default
-from brainseg_utils.phantom.redraw import Look, blur, redraw
+from brainseg_utils.phantom.redraw import blur, redraw
 from brainseg_utils.pipeline import course
 from brainseg_utils.seeds import stream
 from brainseg_utils.training import phantoms as phantoms_room
@@ -229,10 +230,10 @@ def test_where_oedema_and_core_look_alike_only_their_place_tells(packed):
     facts, p = case.facts, default()
     for kind, moved, kept in (("ring", "oedema", "net"), ("lgg", "net", "oedema")):
         contrast = draw_contrast(p, stream(0, "alike"), {**facts, "kind": kind}, p.setting("normal"))
-        alike = redraw_room._alike(contrast, stream(1, "alike"))
-        before, after = (np.abs(c.mean["net"] - c.mean["oedema"]) for c in (contrast, alike))
+        other = alike(contrast, stream(1, "alike"))
+        before, after = (np.abs(c.mean["net"] - c.mean["oedema"]) for c in (contrast, other))
         assert (after <= 0.7 * before + 1e-9).all()
-        changed = {name for name, mean in alike.mean.items() if not np.array_equal(mean, contrast.mean[name])}
+        changed = {name for name, mean in other.mean.items() if not np.array_equal(mean, contrast.mean[name])}
         assert changed == {moved} and kept not in changed
 
 
@@ -248,6 +249,17 @@ def test_a_band_of_oedema_follows_the_core_through_grey_matter_as_through_white(
         border = found & ~ndimage.binary_erosion(found) & ~core
         spread[band] = far[border].std() / far[border].mean()
     assert spread[1.0] < 0.8 * spread[0.0]
+
+
+def test_small_cores_are_small_in_as_much_oedema():
+    core, oedema = {}, {}
+    for small in (0.0, 1.0):
+        phantoms = Phantoms(SIZE, 5, replace(LEAST, lgg=0.0, healthy=0.0, small=small, difficulty="normal"))
+        labels = [phantoms.make(index).label for index in range(4)]
+        core[small] = np.median([np.isin(label, (1, 3)).sum() for label in labels])
+        oedema[small] = np.median([(label == 2).sum() for label in labels])
+    assert core[1.0] < 0.4 * core[0.0]
+    assert oedema[1.0] > 0.4 * oedema[0.0]
 
 
 def test_the_share_of_low_grade_tumours_is_the_recipes(monkeypatch):
