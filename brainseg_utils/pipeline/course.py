@@ -217,8 +217,8 @@ def course(
         foreground: share of the patches that must hold tumour.
         spacing: voxel size in mm that scans are averaged to; 0: their own.
         drop: probability that a modality is dropped.
-        tone: probability of new tone curves, for networks that go to scanners which the training cases do not know (from
-            phantoms to real `develop` scans, two seeds: +.08 and -.04 Dice, so not settled); 0: no such stage.
+        tone: probability of new tone curves, for networks that go to scanners which the training cases do not know
+            (from phantoms to real `develop` scans, two seeds: +.08 and -.04 Dice, not settled); 0: no such stage.
 
     Raises:
         SettingError: an unknown normalisation, or a negative spacing.
