@@ -70,7 +70,7 @@ def regrid(full: Sequence[int], spacing: Sequence[float], target: float) -> Regr
         return Regrid((x, y, z), (1, 1, 1), (x, y, z))
     blocks, shape = [], []
     for n, size in zip(full, spacing, strict=True):
-        block = max(1, round(target / size))
+        block = max(1, min(round(target / size), n))  # a thin scan may have fewer voxels than a block
         count, ratio = -(-n // block), size * block / target
         blocks.append(block)
         shape.append(count if abs(ratio - 1) <= NEAR else max(1, round(count * ratio)))
