@@ -36,7 +36,7 @@ from typing import Any
 
 import pandas as pd
 from real_scans import REGIONS, ROOT, cases, score, summarise
-from reference_phantom3d import LOOKS, MODEL, RECIPE, choose, predicted, table
+from reference_phantom3d import LOOKS, RECIPE, SHIPPED, choose, predicted, table
 
 from brainseg_utils.datasets import splits
 from brainseg_utils.datasets.cases import Case
@@ -55,7 +55,6 @@ from brainseg_utils.training.train import sources
 
 NAME = "fewshot"
 RECORD, TARGET = (ROOT / "data" / "reference" / part / NAME for part in ("runs", "models"))
-PHANTOM = MODEL / "weights.safetensors"
 TUNED = ("fine-tuned", "mixed")
 TRAINED = ("scratch", *TUNED)
 HALFWAY = ", halfway"
@@ -116,7 +115,7 @@ def fit(arm: str, seed: int, steps: int, chosen: list[Case], work: Path, suffix:
     changes["data.cache"] = os.path.relpath(work / "cache")
     changes["optimiser.rate"] = RATE if arm == "scratch" else SMALL
     if arm != "scratch":
-        changes["engine.start"] = os.path.relpath(PHANTOM)
+        changes["engine.start"] = os.path.relpath(SHIPPED)
     recipe = load("course_resunet3d", "full", changes)
     run = Run.begin(work / f"{arm}-{seed}{suffix}", recipe, resume=True)
     splits.save(Split({"train": tuple(sorted(case.id for case in chosen))}, seed), run.path / "split.json")
@@ -128,12 +127,12 @@ def weights_of(arm: str, run: Path) -> dict[str, Path]:
     weights = run / "weights.safetensors"
     if arm not in TUNED:
         return {arm: weights}
-    return {arm: weights, arm + HALFWAY: ensemble.average([weights, PHANTOM], run / "halfway.safetensors")}
+    return {arm: weights, arm + HALFWAY: ensemble.average([weights, SHIPPED], run / "halfway.safetensors")}
 
 
 def halves(seed: int, steps: int, chosen: list[Case], work: Path) -> tuple[pd.DataFrame, dict[str, Rules]]:
     """Each arm on each half of the cases, by networks that the other half taught, and the rules that suit it best."""
-    frames, rules = [], {"zero-shot": choose(seen := predicted(PHANTOM, chosen))}
+    frames, rules = [], {"zero-shot": choose(seen := predicted(SHIPPED, chosen))}
     frames.append(score(seen, rules["zero-shot"]).assign(arm="zero-shot"))
     for trained in TRAINED:
         both = [
@@ -188,7 +187,7 @@ def main() -> None:
     by_half, rules = halves(first, given.steps, develop, given.work)
     best, gain = winner(by_half)
     test = cases(given.real, "test")
-    frames = [score(predicted(PHANTOM, test), rules["zero-shot"]).assign(arm="zero-shot", seed=0)]
+    frames = [score(predicted(SHIPPED, test), rules["zero-shot"]).assign(arm="zero-shot", seed=0)]
     made: dict[tuple[str, int], Path] = {}
     for seed, trained in itertools.product(given.seeds, TRAINED):
         run = fit(trained, seed, given.steps, develop, given.work)

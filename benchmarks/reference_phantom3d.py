@@ -8,7 +8,8 @@ A stretch goes on from the weights that the project ships, from the mean of the 
 from nothing; always with a fresh optimiser and warm-up. Interrupted, the same command goes on. Several may run side by
 side, each with a seed that none had, since a seed's heads would come again. One may be stopped early.
 
-`ship` makes the model of all stretches in `--work`, each choice on the `develop` cases of `data/split.json` alone:
+`ship` makes the model of the stretches in `--work` that the record has not, each choice on the `develop` cases of
+`data/split.json` alone:
 
 1. the last weights that each stretch kept, and the shipped ones, are ordered by their mean Dice; from the best on, one
    after the other joins the mean of the weights if that mean becomes better (a greedy soup: Wortsman et al. 2022,
@@ -36,9 +37,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from real_scans import REGIONS, ROOT, Seen, cases, score, summarise
+from real_scans import LEAST, REGIONS, ROOT, Seen, cases, score, summarise
 
 from brainseg_utils.datasets.cases import Case
+from brainseg_utils.errors import SettingError
 from brainseg_utils.files import atomic, write_json, write_text
 from brainseg_utils.inference import ensemble
 from brainseg_utils.inference.regions import Rules
@@ -63,7 +65,7 @@ THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHARES = (0.0, 0.1, 0.3)  # of the largest component
 LEAST_ET = (0.0, 100.0, 300.0, 1000.0)  # mm^3
 RIM, REACH = 0.05, 3.0  # share of ET in the core from which it is a rim; mm
-LOW = (0.1, 0.2, 0.3)  # thresholds for tumours without a rim; lower ones would find tumours in healthy brains
+LOW = (LEAST, 0.2, 0.3)  # thresholds for tumours without a rim; lower ones would find tumours in healthy brains
 WORTH = 0.003  # mean Dice; a rule that gives less on so few cases is left out
 CARD = """# Model card: brain tumours on four MRI sequences, learned from phantoms
 
@@ -77,20 +79,21 @@ ET, TC, WT, and RC where the layout has it, on the grid of the files.
 averaged with those of the mirrored scan. Rules: {rules}.
 
 **Data:** synthetic heads alone (`brainseg_utils.phantom`), made while it trained, no picture twice; {steps:,} steps of
-{batch} patches in {stretches} stretches. The phantoms' anatomy is the MNI ICBM 2009c atlas through nilearn (Fonov et
-al., doi:10.1016/j.neuroimage.2010.07.033), free to use with its copyright notice. No patient's scan was trained on.
+{batch} patches in {stretches} stretches, {stopped} of them stopped early; the weights are the mean of {members} points
+of them. The phantoms' anatomy is the MNI ICBM 2009c atlas through nilearn (Fonov et al.,
+doi:10.1016/j.neuroimage.2010.07.033), free to use with its copyright notice. No patient's scan was trained on.
 
 **On real scans it never saw** (Dice a case at the files' own resolution; no tumour and none found counts 1):
 
 {table}
 
-`develop` chose the rules and guided the phantoms' settings, `test` nothing. Every case:
-`data/reference/runs/{name}/scores.csv`.
+`develop` chose weights and rules and guided the phantoms' settings. Every case is in
+`data/reference/runs/{name}/scores.csv`, every stretch in `environment.json` beside it.
 
 **Weak where:** the tumour core without enhancement against oedema, small enhancing rims, low-contrast low-grade
 tumours; scans with skull, children, other diseases. After treatment (RC) it was seen on phantoms alone.
 
-**Made by:** `{command}` ({hours:.1f} hours of one CPU core in all), {versions}.
+**Made by:** `{command}`, after its `train` ({hours:.1f} hours of one CPU core in all), {versions}.
 """
 
 
@@ -106,8 +109,10 @@ def stretch(given: argparse.Namespace) -> Run:
     settings = {"budget.steps": given.steps, "seed": given.seed, "engine.keep_every": 1, **dict(given.change)}
     if not given.fresh:
         files = given.start or [SHIPPED]
-        settings["engine.start"] = os.path.relpath(ensemble.average(files, start))
-        write_json(start.with_suffix(".json"), [short(file) for file in files])
+        if not start.is_file():  # an interrupted stretch goes on from what it began with
+            write_json(start.with_suffix(".json"), [short(file) for file in files])
+            ensemble.average(files, start)
+        settings["engine.start"] = os.path.relpath(start)
     return train(load(RECIPE, "full", settings), folder, given.work / f"seed-{given.seed}", resume=True)
 
 
@@ -200,6 +205,8 @@ def write(run: Run, rules: Rules, seen: dict[str, list[Seen]], facts: dict[str, 
         steps=sum(one["steps"] for one in stretches),
         batch=run.recipe.budget.batch,
         stretches=len(stretches),
+        stopped=sum(one["steps"] < one["planned"] for one in stretches),
+        members=len(facts["weights"]),
         table=table(summaries),
         command=facts["command"],
         hours=sum(one["seconds"] for one in stretches) / 3600,
@@ -230,7 +237,7 @@ def told(run: Run) -> dict[str, Any]:
     return {**done, "dice": round(float(last["dice"]), 4), "seed": seed, "start": start, "settings": kept}
 
 
-def close(run: Run) -> Run:
+def close(run: Run) -> None:
     """A stretch that was stopped early ends with what it has."""
     if not run.finished:
         (trained,) = ensemble.read(sorted(run.path.glob("epoch-*.safetensors"))[-1])
@@ -238,18 +245,24 @@ def close(run: Run) -> Run:
         last = told(run)
         facts = {name: last[name] for name in ("steps", "seconds", "dice")}
         run.write_metrics({**facts, "stopped_early": True, "parameters": parameters})
-    return run
 
 
 def ship(given: argparse.Namespace, command: str) -> None:
-    """Makes the model of all stretches, and writes it if it is better than the one that is there."""
+    """Makes the model of the new stretches, and writes it if it is better than the one that is there."""
     noted = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
-    runs = [close(Run(path)) for path in sorted(given.work.glob("seed-*"))]
+    known = {one["seed"] for one in noted["stretches"]}
+    runs = [run for run in map(Run, sorted(given.work.glob("seed-*"))) if run.recipe.seed not in known]
+    if not runs:
+        raise SettingError(
+            "no stretch that the record has not", where=given.work, remedy="train one, with a new --seed"
+        )
+    for run in runs:
+        close(run)
     files = [weights for run in runs for weights in sorted(run.path.glob("epoch-*.safetensors"))[-LAST:]]
     develop, mixed = cases(given.real, "develop"), given.work / "soup.safetensors"
     members = soup([SHIPPED, *files], develop, mixed)
     seen = {"develop": predicted(mixed, develop)}
-    rules = choose([one for weights in (mixed, *members) for one in predicted(weights, develop)])
+    rules = choose([*seen["develop"], *(one for weights in members for one in predicted(weights, develop))])
     value = float(score(seen["develop"], rules)["dice"].mean())
     if value <= noted["develop"]:
         print(f"not better on develop: {value:.4f}, shipped {noted['develop']:.4f}; nothing was changed")

@@ -34,16 +34,18 @@ def inside_rim(core: np.ndarray, rim: np.ndarray, spacing: Sequence[float], reac
     from scipy.spatial import ConvexHull
 
     components = cc3d.connected_components(np.ascontiguousarray(core), connectivity=26)
-    out, scale = core.copy(), np.asarray(spacing, float)
-    for number in np.unique(components[rim & core]):
-        mine = components == number
-        points = np.argwhere(mine & rim) * scale
+    out, places = core.copy(), np.argwhere(core)
+    where = (places * np.asarray(spacing)).astype(np.float32)
+    numbers, enhancing = components[core], rim[core]
+    for number in np.unique(numbers[enhancing]):
+        mine = numbers == number
+        points = where[mine & enhancing]
         if len(points) < LEAST:
             continue
         planes = ConvexHull(points, qhull_options="QJ").equations.astype(np.float32)  # QJ: a flat rim has a hull too
-        places = np.argwhere(mine & ~rim)
-        for start in range(0, len(places), AT_ONCE):
-            some = places[start : start + AT_ONCE]
-            outside = ((some * scale).astype(np.float32) @ planes[:, :3].T + planes[:, 3]).max(axis=1)
-            out[tuple(some[outside > reach].T)] = False
+        rest = np.flatnonzero(mine & ~enhancing)
+        for start in range(0, len(rest), AT_ONCE):
+            some = rest[start : start + AT_ONCE]
+            outside = (where[some] @ planes[:, :3].T + planes[:, 3]).max(axis=1)
+            out[tuple(places[some[outside > reach]].T)] = False
     return out

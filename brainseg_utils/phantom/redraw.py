@@ -24,20 +24,6 @@ from brainseg_utils.phantom.streams import uniform
 from brainseg_utils.phantom.template import SHADING_STEP
 from brainseg_utils.phantom.threads import single_threaded
 
-ROUGH_BIAS, ROUGH_NOISE = (1.0, 2.5), (1.0, 3.0)
-"""Factors on shading and noise of a rough scan."""
-ROUGH_BLUR = (0.0, 1.6)
-"""Added point spread (mm) of a rough scan."""
-ROUGH_THICK = 0.5
-"""Least probability of thick slices in a rough scan."""
-FAINT, FAINT_T1C = (0.35, 1.0), (0.7, 1.0)
-"""Share of a faint lesion's own contrast that is left, in each modality; enhancement stays clearer."""
-CYST_KNOTS, CYST_WEIGHTS = (14.0, 6.0), (0.8, 0.4)
-"""Of the field that is higher than a level where the core is cystic."""
-CYST_LEVEL, CYST_EDGE = (-1.0, 1.0), 0.15
-"""The level, from nearly all of the core to a little of it, and the softness of the border in units of the field."""
-CYST_MEAN = ((0.3, 0.8), (0.3, 0.8), (1.35, 1.95), (0.3, 1.1))
-"""Brightness of a cyst in each modality, from fluid to what has much protein in it."""
 FAINTEST = np.float32(0.02)
 
 
@@ -58,14 +44,14 @@ def redraw(
     contrast = draw_contrast(p, rng, case.facts, factors)
     if rng.random() < look.wild:
         contrast = looks.wild(contrast, rng)
-    if rng.random() < look.alike:
+    if look.alike and rng.random() < look.alike:  # a share of 0 takes no draw: older runs' pictures stay
         contrast = looks.alike(contrast, rng)
     rough = rng.random() < look.rough
     left = np.ones(4, np.float32)
     if rng.random() < look.faint:
-        left[:] = rng.uniform(*FAINT, 4)
-        left[T1C] = rng.uniform(*FAINT_T1C)
-    cysts = rng.random() < look.cysts
+        left[:] = rng.uniform(*looks.FAINT, 4)
+        left[T1C] = rng.uniform(*looks.FAINT_T1C)
+    cysts = look.cysts > 0 and rng.random() < look.cysts
     clean = _compose(case, contrast, p, factors.traps, left, cysts, rng)
     protocol_2d = rng.random() < p.scanner.protocol_2d
     thick = p.scanner.thick_2d if protocol_2d else p.scanner.thick_3d
@@ -153,9 +139,9 @@ def _lesion(
     cyst: Array = np.zeros(len(where), np.float32)
     fill = np.zeros(4, np.float32)
     if cysts:
-        field = _texture(case, CYST_KNOTS, CYST_WEIGHTS, axes, rng)[inside]
-        cyst = sigmoid((field - np.float32(uniform(rng, CYST_LEVEL))) / np.float32(CYST_EDGE))
-        fill[:] = [uniform(rng, pair) for pair in CYST_MEAN]
+        field = _texture(case, looks.CYST_KNOTS, looks.CYST_WEIGHTS, axes, rng)[inside]
+        cyst = sigmoid((field - np.float32(uniform(rng, looks.CYST_LEVEL))) / np.float32(looks.CYST_EDGE))
+        fill[:] = [uniform(rng, pair) for pair in looks.CYST_MEAN]
     toward, blood = _fraction(case, "toward", where), _fraction(case, "blood", where)
     for m, modality in enumerate(image):
         sign, factor = (-1 if m <= 1 else 1), t.by_modality[m]  # what is brighter on T2 is darker on T1
@@ -193,14 +179,14 @@ def _scan(
     """What the machine makes of one modality (N,), written to `out` (M,)."""
     s, (bias, noise) = p.scanner, strength
     if rough:
-        bias, noise = bias * uniform(rng, ROUGH_BIAS), noise * uniform(rng, ROUGH_NOISE)
-        thick = max(thick, ROUGH_THICK)
+        bias, noise = bias * uniform(rng, looks.ROUGH_BIAS), noise * uniform(rng, looks.ROUGH_NOISE)
+        thick = max(thick, looks.ROUGH_THICK)
     if rng.random() < s.bias_probability:
         field = local_field(rng, s.bias_knots, case.axes).reshape(-1)[case.kept]
         clean = clean * np.exp(np.float32(uniform(rng, s.bias_sd) * bias) * field)
     image: Array = np.full(case.shape, clean.mean(), np.float32)
     image.reshape(-1)[case.kept] = clean
-    width = uniform(rng, s.blur) + (uniform(rng, ROUGH_BLUR) if rough else 0.0)
+    width = uniform(rng, s.blur) + (uniform(rng, looks.ROUGH_BLUR) if rough else 0.0)
     if case.spacing == 2:
         width = float(np.hypot(width, BLOCK_SD))
     image = blur(image, width / case.spacing)

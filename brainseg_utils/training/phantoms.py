@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,10 @@ import torch
 from brainseg_utils.datasets.labels import get_scheme
 from brainseg_utils.datasets.layouts import MODALITIES
 from brainseg_utils.phantom.geometry import geometry
-from brainseg_utils.phantom.looks import Look
+from brainseg_utils.phantom.looks import Look, shapes
 from brainseg_utils.phantom.packed import Packed, pack
-from brainseg_utils.phantom.parameters import Parameters, default
+from brainseg_utils.phantom.parameters import default
 from brainseg_utils.phantom.redraw import redraw
-from brainseg_utils.phantom.settings import LogNormal
 from brainseg_utils.pipeline.arrays import P10_TO_P90_IN_SD
 from brainseg_utils.pipeline.course import MEDIAN_LIMITS, PERCENTILES, cut, draw_start
 from brainseg_utils.pipeline.reading import empty
@@ -37,13 +36,6 @@ from brainseg_utils.training.samples3d import lose_modalities, target
 SPREAD = 4  # draws whose patches alternate, so that the patches of one head are not in one batch
 SCHEME = get_scheme("brats2024")  # a geometry's label is its class numbers
 SPARSE = 4  # every so many voxels are enough for a percentile
-
-BAND_GROWTH: dict[str, Any] = {"oedema_power": 0.5, "oedema_grey": (0.5, 1.0), "oedema_rough": (0.1, 0.4)}
-BAND_LGG = LogNormal(median=0.45, sigma=0.6, low=0.05, high=3.0)
-"""Oedema as an even band around the core, through grey matter as through white: as it is drawn around many low-grade
-tumours, a few millimetres of partial volume. Its volume there is this many times the core's."""
-SMALL_CORE = LogNormal(median=3.0, sigma=1.0, low=0.2, high=40.0)
-"""Volume (cm3) of small cores, enhancing ones in much oedema: the smallest twentieth of real cores is below 1 cm3."""
 
 
 @dataclass(frozen=True)
@@ -181,18 +173,9 @@ class Phantoms:
             difficulty=making.difficulty,
             healthy=making.healthy,
             weights=None if after else before,
-            parameters=self._parameters(index),
+            parameters=shapes(stream(self.seed, "parameters of phantom", index), making.band, making.small),
         )
         return pack(case)
-
-    def _parameters(self, index: int) -> Parameters:
-        """The package's own settings, in some cases with oedema as an even band or a small core."""
-        own, rng = default(), stream(self.seed, "parameters of phantom", index)
-        band, small = rng.random(2) < (self.making.band, self.making.small)
-        if band:
-            tumour = replace(own.tumour, oedema_lgg=BAND_LGG)
-            own = replace(own, tumour=tumour, growth=replace(own.growth, **BAND_GROWTH))
-        return replace(own, tumour=replace(own.tumour, core=SMALL_CORE)) if small else own
 
 
 def normalise(values: np.ndarray, tumour: np.ndarray, weight: float = 1.0, kind: str = "zscore") -> np.ndarray:

@@ -95,14 +95,12 @@ def volumes(
             f"regions {', '.join(regions)}{' exclusive' * exclusive} with pipeline {pipeline}",
             expected=f"regions {', '.join(CHANNELS[pipeline])}, which it makes itself",
         )
-    settings = _settings(pipeline, size, spacing, normalisation, foreground)
+    settings = _settings(pipeline, size, spacing, normalisation, foreground, tone)
     cases = _labelled([*train, *validation])
     store = Cache(cache, pipeline, modalities=modalities, **settings)
     store.build(cases)
     entries = store.entries(cases)
-    if tone and pipeline != "course":
-        raise SettingError(f"data.tone with pipeline {pipeline}", expected="none: the report states its own")
-    live = {**settings, **({"drop": 0.0, "tone": tone} if pipeline == "course" else {})}
+    live = {**settings, **({"drop": 0.0} if pipeline == "course" else {})}
     changed = augment == "pipeline"
     change = live_part(pipeline, **live) if changed else None
     if painted:
@@ -187,7 +185,7 @@ def phantoms(
         pool: geometries in memory (6 MB each at 2 mm, 45 MB at 1 mm).
         uses: draws after which a new geometry takes an old one's place; so often each is drawn, on average.
         patches: of each draw.
-        wild: share of draws in which half of the modalities have random tissue contrasts.
+        wild: share of draws in which half of the modalities have tissue contrasts nearer to random ones.
         rough: share of draws with more shading, blur, noise and thicker slices.
         faint: share of draws whose lesion lets the healthy brain through.
         cysts: share of draws with cysts in the core.
@@ -246,7 +244,7 @@ def phantoms(
     )
     whole = None
     if validation:
-        settings = _settings("course", size, float(spacing), normalisation, foreground)
+        settings = _settings("course", size, float(spacing), normalisation, foreground, 0.0)
         store = Cache(cache, "course", modalities=modalities, **settings)
         store.build(_labelled(validation))
         whole = Whole(store.entries(validation), "course", settings, modalities, regions, exclusive)
@@ -255,16 +253,17 @@ def phantoms(
 
 
 def _settings(
-    pipeline: str, size: Sequence[int], spacing: float, normalisation: str, foreground: float
+    pipeline: str, size: Sequence[int], spacing: float, normalisation: str, foreground: float, tone: float
 ) -> dict[str, Any]:
     """The settings that a pipeline has; others that are not at their default are refused."""
     settings: dict[str, Any] = {}
     if pipeline in SIZED:
         settings["size"] = tuple(size)
     if pipeline == "course":
-        return {**settings, "normalise": normalisation, "foreground": foreground, "spacing": spacing}
-    if normalisation != "zscore":
-        raise SettingError(f"data.normalisation with pipeline {pipeline}", expected="none: the report states its own")
+        return {**settings, "normalise": normalisation, "foreground": foreground, "spacing": spacing, "tone": tone}
+    for name, changed in {"normalisation": normalisation != "zscore", "tone": tone > 0}.items():
+        if changed:
+            raise SettingError(f"data.{name} with pipeline {pipeline}", expected="none: the report states its own")
     if pipeline == "r4":
         return {**settings, "multiple": MULTIPLE, "spacing": spacing or 1.0}
     if pipeline == "r0":

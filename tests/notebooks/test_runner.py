@@ -34,7 +34,8 @@ def course(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     (root / "notebooks").mkdir()
     (root / "brainseg_utils").mkdir()
-    hold = f"block = bytearray({BLOCK})\nfor _ in range(60):\n    total = sum(block[:: 2**10])\n"
+    hold = f"import time\nblock = bytearray({BLOCK})\nend = time.monotonic() + {10 * measure.INTERVAL_S}\n"
+    hold += "while time.monotonic() < end:\n    total = sum(block[:: 2**10])\n"  # several looks see it whole
     write(root, "01_memory", hold + "print(profile, size, total)")
     write(root, "02_failing", "print('before')\nraise ValueError('nothing <here>')")
     write(root, "03_last", "pass")
