@@ -2,8 +2,9 @@
 
 One process, one thread, CPU seconds (which other programs on the machine change less than the clock). A step is the
 recipe's own: its network, loss, optimiser and patch, on samples that lie ready. What a sample costs is counted whole:
-rendering, normalisation, patch, augmentation, and a new geometry after every `uses` draws. The scanner that writes
-cohorts (`scanner.render`) is timed beside the renderer of training (`redraw.redraw`) on the same head.
+rendering, normalisation, patch, augmentation, and a new geometry after every `uses` draws, all in the recipe's finest
+voxels, though some of its heads have coarser ones. The scanner that writes cohorts (`scanner.render`) is timed beside
+the renderer of training (`redraw.redraw`) on the same head of 2 mm.
 
     python benchmarks/phantom_samples.py [--recipe phantom3d] [--steps 6]
 """
@@ -55,11 +56,12 @@ def main() -> None:
     torch.set_num_threads(1)
     case = geometry(0, 3, kind="ring")
     head = pack(case)
-    made = seconds(lambda n: pack(geometry(0, n)), 3)
     scanned = seconds(lambda n: render(case, 0, n), 5)
     redrawn = seconds(lambda n: redraw(head, stream(0, "benchmark", n)), 10)
-    recipe = load(given.recipe, "full", {"data.pool": 1, "data.uses": 10**6, "budget.epoch_steps": 1000})
-    uses, patches = (load(given.recipe).data.options[name] for name in ("uses", "patches"))
+    finest = {"data.pool": 1, "data.uses": 10**6, "data.coarse": 0.0, "budget.epoch_steps": 1000}
+    recipe = load(given.recipe, "full", finest)
+    uses, patches, spacing = (load(given.recipe).data.options[name] for name in ("uses", "patches", "spacing"))
+    made = seconds(lambda n: pack(geometry(0, n, spacing=spacing)), 3)
     found, batch = sources(recipe, [], []), recipe.budget.batch
     with tempfile.TemporaryDirectory() as folder:
         loop = Loop(recipe, found, Run.begin(folder + "/run", recipe))

@@ -45,6 +45,8 @@ class Rules:
         without_rim: thresholds for tumours with less ET than that, whose core is most of them, in place of
             `thresholds`.
         flips: axes (0 to 2: X to Z) whose mirror images are predicted too, in all combinations, and averaged.
+        spacings: voxel sizes (mm) at which each network looks at a scan, the answers on the region averaged; those much
+            finer than the scan's own are left out. A region that is not named: the size that the recipe names.
     """
 
     thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -55,14 +57,18 @@ class Rules:
     reach: float = 0.0
     without_rim: Mapping[str, float] = field(default_factory=dict)
     flips: tuple[int, ...] = ()
+    spacings: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("thresholds", "shares", "smallest", "without_rim"):
+        for name in ("thresholds", "shares", "smallest", "without_rim", "spacings"):
             for region in getattr(self, name):
                 if region not in REGIONS:
                     raise unknown("region", region, REGIONS, where=name)
         if not set(self.flips) <= {0, 1, 2}:
             raise SettingError(f"flips along {list(self.flips)}", expected="axes 0, 1 and 2")
+        for region, sizes in self.spacings.items():
+            if not sizes or min(sizes) <= 0:
+                raise SettingError(f"voxels of {list(sizes)} mm", where=f"spacings, {region}", expected="sizes above 0")
 
 
 def rules(table: Mapping[str, Any], where: str = "") -> Rules:
@@ -79,7 +85,8 @@ def rules(table: Mapping[str, Any], where: str = "") -> Rules:
     for name in table:
         if name not in known:
             raise unknown("setting", name, known, where=where)
-    return Rules(**{**table, "flips": tuple(table.get("flips", ()))})
+    spacings = {region: tuple(sizes) for region, sizes in table.get("spacings", {}).items()}
+    return Rules(**{**table, "flips": tuple(table.get("flips", ())), "spacings": spacings})
 
 
 def region_names(classes: Sequence[str], exclusive: bool) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from brainseg_utils.training.checkpoints import Trained
 
 KINDS: Mapping[str, float] = {"volumes": 0.0, "phantoms": 2.0, "mixed": 2.0}
 """Kinds of data that are volumes, and the voxel size (mm; 0: the scan's own) that each has where a recipe says none."""
+FINER = 0.75  # of a scan's least voxel side: a view with smaller voxels would show nothing more
 HEAD_ML = 2500.0  # no brain is as large; a scan with more than this has skull and skin
 
 
@@ -51,7 +52,7 @@ class Probabilities:
 class _Network:
     """One trained network: what it sees, and where it runs."""
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: Trained, spacings: Mapping[str, tuple[float, ...]]) -> None:
         recipe = trained.recipe
         if recipe.data.name not in KINDS:
             raise SettingError(f"weights of recipe {recipe.name}", expected="a network trained on volumes")
@@ -59,6 +60,11 @@ class _Network:
         self.trained = trained
         self.regions = region_names(trained.classes, trained.exclusive)
         self.view = view(**{"spacing": KINDS[recipe.data.name], **options})
+        self.spacings = spacings
+        if self.view.resize and spacings:
+            raise SettingError(
+                "a voxel size for each region", where=f"recipe {recipe.name}", expected="none: it resizes every scan"
+            )
         self.modalities = tuple(options.get("modalities", MODALITIES))
         self.drops = options.get("dropout", 0.0) > 0
         if len(self.modalities) != trained.in_channels:
@@ -71,6 +77,17 @@ class _Network:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         half = devices.uses_bf16(recipe.engine.precision, device)
         self._run = Runner(trained.network, device, half)
+
+    def looks(self, spacing: Sequence[float]) -> dict[View, Tensor]:
+        """Its views of a scan with voxels of this size (mm), and what each counts for each region, (R, 1, 1, 1)."""
+        weights: dict[View, Tensor] = {}
+        for number, region in enumerate(self.regions):
+            sizes = self.spacings.get(region, (self.view.spacing,))
+            fitting = [size for size in sizes if size >= FINER * min(spacing)] or [max(sizes)]
+            for size in fitting:
+                weight = weights.setdefault(replace(self.view, spacing=size), torch.zeros(len(self.regions), 1, 1, 1))
+                weight[number] += 1 / len(fitting)
+        return weights
 
     def __call__(self, image: Tensor, flips: Sequence[int]) -> Tensor:
         """Region probabilities (R, X, Y, Z) of an image (C, X, Y, Z), the mean over its mirror images."""
@@ -100,7 +117,7 @@ class VolumePredictor:
             raise SettingError("no weights", expected="one file or more")
         devices.keep_memory()
         self.rules = rules or Rules()
-        self._networks = [_Network(one) for one in trained]
+        self._networks = [_Network(one, self.rules.spacings) for one in trained]
         kinds = {(one.regions, one.trained.exclusive) for one in self._networks}
         if len(kinds) > 1:
             found = " and ".join(sorted("/".join(regions) for regions, _ in kinds))
@@ -173,20 +190,17 @@ class VolumePredictor:
         prepared: dict[tuple[View, tuple[str, ...]], Prepared] = {}
         sums: dict[Box, np.ndarray] = {}
         for one in self._networks:
-            key = (one.view, one.modalities)
-            if key not in prepared:
-                image = (
-                    scan.data if one.modalities == channels else scan.data[[channels.index(m) for m in one.modalities]]
-                )
-                prepared[key] = prepare(image, scan.spacing, one.view, f"case {case.id}")
-            seen = prepared[key]
-            probability = seen.back(one(seen.image, self.rules.flips)).div_(len(self._networks)).cpu().numpy()
-            sums[seen.box] = sums[seen.box] + probability if seen.box in sums else probability
-        if len(sums) == 1:
-            ((box, data),) = sums.items()
-        else:  # networks that cut the scan differently meet on its whole grid
-            full = scan.data.shape[1:]
-            box, data = Box((0, 0, 0), full, full), sum(b.paste(p) for b, p in sums.items())  # type: ignore[assignment]
+            for how, weight in one.looks(scan.spacing).items():
+                key = (how, one.modalities)
+                if key not in prepared:
+                    same = one.modalities == channels
+                    image = scan.data if same else scan.data[[channels.index(m) for m in one.modalities]]
+                    prepared[key] = prepare(image, scan.spacing, how, f"case {case.id}")
+                seen = prepared[key]
+                said = seen.back(one(seen.image, self.rules.flips))
+                probability = said.mul_(weight.to(said.device) / len(self._networks)).cpu().numpy()
+                sums[seen.box] = sums[seen.box] + probability if seen.box in sums else probability
+        box, data = _together(sums)
         return Probabilities(self.regions, data, box, scan.spacing, notices)
 
     def _read(self, case: Case) -> tuple[Volume, tuple[str, ...], tuple[str, ...]]:
@@ -213,3 +227,18 @@ class VolumePredictor:
             whole[[wanted.index(m) for m in there]] = scan.data
             scan = Volume(whole, scan.affine)
         return scan, tuple(wanted), tuple(notices)
+
+
+def _together(parts: Mapping[Box, np.ndarray]) -> tuple[Box, np.ndarray]:
+    """The sum of (R, *box.shape) arrays of one grid in the smallest box around theirs; outside its own each is 0."""
+    if len(parts) == 1:
+        ((box, data),) = parts.items()
+        return box, data
+    start = tuple(map(min, zip(*(box.start for box in parts), strict=True)))
+    stop = tuple(map(max, zip(*(box.stop for box in parts), strict=True)))
+    shape = tuple(b - a for a, b in zip(start, stop, strict=True))
+    placed = (
+        Box(tuple(a - b for a, b in zip(box.start, start, strict=True)), box.shape, shape).paste(data)
+        for box, data in parts.items()
+    )
+    return Box(start, shape, next(iter(parts)).full), np.sum(list(placed), axis=0)

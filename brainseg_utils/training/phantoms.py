@@ -57,6 +57,7 @@ class Making:
     alike: float = 0.0
     band: float = 0.0
     small: float = 0.0
+    coarse: float = 0.0
     normalisation: str = "zscore"
     lesion_weight: tuple[float, float] = (0.0, 1.6)
     foreground: float = 0.5
@@ -165,11 +166,12 @@ class Phantoms:
         high_grade = {kind: share for kind, share in default().tumour.pre.items() if kind != "lgg"}
         unit = (1 - making.lgg) / sum(high_grade.values())
         before = {"lgg": making.lgg, **{kind: unit * share for kind, share in high_grade.items()}}
+        coarse = making.coarse > 0 and stream(self.seed, "voxels of phantom", index).random() < making.coarse
         case = geometry(
             self.cohort,
             index,
             treatment="post" if after else "pre",
-            spacing=making.spacing,
+            spacing=2 if coarse else making.spacing,
             difficulty=making.difficulty,
             healthy=making.healthy,
             weights=None if after else before,

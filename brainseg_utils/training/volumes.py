@@ -157,6 +157,7 @@ def phantoms(
     alike: float = 0.0,
     band: float = 0.0,
     small: float = 0.0,
+    coarse: float = 0.0,
     lesion_weight: tuple[float, ...] = (0.0, 1.6),
     flips: tuple[int, ...] = (0,),
     augment: float = 0.3,
@@ -192,6 +193,7 @@ def phantoms(
         alike: share of draws in which oedema and core without enhancement look alike.
         band: share of cases whose oedema is an even band around the core.
         small: share of cases whose core, if it is of a high grade, is small.
+        coarse: share of cases with voxels of 2 mm, whatever `spacing` says, for `inference.regions.Rules.spacings`.
         lesion_weight: least and greatest weight of the tumour in the normalisation's statistics.
         flips: axes (0 to 2: X to Z) along which half of the patches are mirrored.
         augment: share of the patches that also go through the course's augmentation.
@@ -234,6 +236,7 @@ def phantoms(
         alike=alike,
         band=band,
         small=small,
+        coarse=coarse,
         normalisation=normalisation,
         lesion_weight=(lesion_weight[0], lesion_weight[1]),
         foreground=foreground,

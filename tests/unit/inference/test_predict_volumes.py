@@ -102,6 +102,30 @@ def test_a_network_of_2_mm_predicts_on_the_scans_own_grid(write_scan, reader, ma
     assert np.allclose(both.box.paste(both.data), mean, atol=1e-6)
 
 
+def test_a_region_is_looked_at_in_its_own_voxel_sizes(write_scan, odd_network, make_trained, tmp_path):
+    case, trained = write_scan(tmp_path / "in"), make_trained(odd_network(), spacing=1.0)
+
+    def whole(case, *sizes, **others):
+        every = dict.fromkeys(("RC", "ET", "TC", "WT"), sizes) if sizes else {}
+        made = VolumePredictor([trained], Rules(spacings={**every, **others}))(case)
+        assert made.data.shape[1:] == made.box.shape and made.box.shape < made.box.full
+        return dict(zip(made.regions, made.box.paste(made.data), strict=True))
+
+    fine, coarse = whole(case, 1.0), whole(case, 2.0)
+    assert not np.allclose(fine["TC"], coarse["TC"], atol=1e-2)
+    both = whole(case, WT=(2.0,), TC=(1.0, 2.0))
+    expected = {**fine, "WT": coarse["WT"], "TC": (fine["TC"] + coarse["TC"]) / 2}  # the recipe's own size is 1 mm
+    for region, data in both.items():
+        assert np.allclose(data, expected[region], atol=1e-6), region
+    thick = write_scan(tmp_path / "thick", affine=np.diag([2.0, 2.0, 2.0, 1.0]))
+    own, seen, finest = whole(thick, 2.0), whole(thick, 1.0, 2.0), whole(thick, 0.5, 1.0)
+    assert all(np.array_equal(seen[region], own[region]) for region in own), "much finer than the scan: left out"
+    assert all(np.array_equal(finest[region], data) for region, data in whole(thick, 1.0).items()), "or the coarsest"
+    resized = make_trained(odd_network(), pipeline="r3", size=[32, 32, 32])
+    with pytest.raises(SettingError, match="resizes every scan"):
+        VolumePredictor([resized], Rules(spacings={"WT": (1.0,)}))
+
+
 def test_mirror_images_are_predicted_and_turned_back(write_scan, odd_network, make_trained, tmp_path):
     case = write_scan(tmp_path / "in")
     trained = make_trained(odd_network())
@@ -280,7 +304,7 @@ def test_a_model_is_loaded_with_its_rules_and_segments_what_it_writes(write_scan
 def test_rules_travel_with_the_weights(write_scan, weights, tmp_path):
     from brainseg_utils.inference.ensemble import join, read_settings
 
-    rules = Rules({"WT": 0.6}, shares={"WT": 0.3}, small_et=50.0, flips=(0,))
+    rules = Rules({"WT": 0.6}, shares={"WT": 0.3}, small_et=50.0, flips=(0,), spacings={"ET": (1.0, 2.0)})
     path = join([weights], tmp_path / "joined.safetensors", rules)
     assert read_settings(path) == rules
     assert read_settings(weights) == Rules()

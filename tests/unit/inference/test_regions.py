@@ -134,3 +134,5 @@ def test_settings_that_do_not_exist_are_refused():
         rules({"without_rim": {"core": 0.5}})
     with pytest.raises(SettingError, match="axes 0, 1 and 2"):
         Rules(flips=(3,))
+    with pytest.raises(SettingError, match="sizes above 0"):
+        Rules(spacings={"WT": (1.0, 0.0)})

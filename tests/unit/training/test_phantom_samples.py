@@ -262,6 +262,22 @@ def test_small_cores_are_small_in_as_much_oedema():
     assert oedema[1.0] > 0.4 * oedema[0.0]
 
 
+def test_some_heads_have_coarse_voxels(monkeypatch):
+    made = []
+
+    def note(*_, spacing, **__):
+        made.append(spacing)
+        return spacing
+
+    monkeypatch.setattr(phantoms_room, "geometry", note)
+    monkeypatch.setattr(phantoms_room, "pack", lambda case: case)
+    some = Phantoms(SIZE, 5, replace(LEAST, spacing=1, coarse=0.5))
+    drawn = [some.make(index) for index in range(200)]
+    assert drawn == made and set(drawn) == {1, 2}
+    assert 80 < drawn.count(2) < 120
+    assert [some.make(index) for index in range(5)] == drawn[:5], "by seed and number alone"
+
+
 def test_the_share_of_low_grade_tumours_is_the_recipes(monkeypatch):
     asked = []
 
