@@ -71,8 +71,8 @@ LOW = (LEAST, 0.2, 0.3)  # thresholds for tumours without a rim; lower ones woul
 WORTH = 0.003  # mean Dice; a rule that gives less on so few cases is left out
 CARD = """# Model card: brain tumours on four MRI sequences, learned from phantoms
 
-**Use:** teaching and research; the default of `brainseg predict` for layouts in volumes, as `--weights {name}` for all
-of them. Not a medical device.
+**Use:** teaching and research; the default of `brainseg predict` for scans after treatment (layout brats2024), as
+`--weights {name}` for all layouts in volumes. Not a medical device.
 
 **Input:** T1, T1 with contrast, T2, FLAIR, skull-stripped and on one grid; one or more may be missing. **Output:**
 ET, TC, WT, and RC where the layout has it, on the grid of the files.

@@ -14,11 +14,11 @@ from brainseg_utils.errors import DataError, SettingError, unknown
 
 WEIGHTS = "weights.safetensors"
 DEFAULTS: Mapping[str, str] = {  # layout to model
-    "brats2020": "phantom",
-    "brats2021": "phantom",
-    "brats2023": "phantom",
+    "brats2020": "fewshot",
+    "brats2021": "fewshot",
+    "brats2023": "fewshot",
     "brats2024": "phantom",
-    "msd": "phantom",
+    "msd": "fewshot",
     "lgg": "lgg",
 }
 

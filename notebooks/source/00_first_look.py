@@ -52,7 +52,8 @@ check, quiz = setup.check, setup.quiz
 # ## Where this notebook ends
 # A *segmentation* says for every point of a scan which tissue it is. A *voxel* is such a point: a small box, as a pixel is a small square.
 # This is where we are going: one scan, what an expert marked in it (the *truth*), and what a network makes of it (the *prediction*). The network
-# comes with the course: notebook 04 explains how it works. It has never seen this case, and the truth is not shown to it.
+# comes with the course: notebook 04 explains how it works. It has never seen this case (of your own scans:
+# unless it is one of the eight on its *model card*, of which more below), and the truth is not shown to it.
 
 # %%
 cases = find_cases(setup.data_dir)

@@ -1066,7 +1066,7 @@ quiz("paired")
 # %% [markdown]
 # ## 9 A network instead of stand-ins
 # The first and the second model were made from the truth, so that every question had an answer to check against. A network gives no such help. This is the one that comes with the
-# course (its *model card* in `data/reference/models` says what it was trained on); it has never seen these cases. Its segmentations take the same way as the others: files, read back, scored.
+# course (its *model card* in `data/reference/models` says what it was trained on); it has never seen these cases, unless your scans are among the eight patients named there. Its segmentations take the same way as the others: files, read back, scored.
 
 # %%
 layout = next(iter(cases.values())).layout
