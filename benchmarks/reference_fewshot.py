@@ -19,6 +19,9 @@ the other way round (first seed); each arm's rules are chosen for these eight pr
 candidate; zero-shot is no measure there, since its phantoms, weights and rules were settled on these very cases. The
 candidate ships if it wins on `test`: ahead of scratch on every region, and of zero-shot in the mean over the regions.
 
+That rule was made when the figures of `test` were known. The one before asked for an interval above 0 against zero-shot
+on `develop`, which gave zero-shot the default; the card says so.
+
 Writes `data/reference/runs/fewshot` (scores.csv, folds.csv, summary.json) and, if it wins, the candidate's weights of
 the first seed as a model to ship, its rules inside: `data/reference/models/fewshot`.
 """
@@ -87,7 +90,9 @@ ET, TC, WT on the grid of the files.
 the mirrored scan. Rules: {rules}.
 
 **Data:** the phantom network (`phantom`, its own card), then {steps} steps on the eight `develop` cases of
-`data/split.json`, from BraTS 2018, 2020, 2021 and 2023 (BraTS-GLI and BraTS-Africa). Of the forms in the table this is
+`data/split.json` ({patients}; other
+releases of BraTS have the same patients under other names), from BraTS 2018, 2020, 2021 and 2023 (BraTS-GLI and
+BraTS-Africa). Of the forms in the table this is
 "{kind}", first seed: the best on `develop`, each half taught and the other predicted. The scans may be used for
 research and teaching with the citations that BraTS asks for (Menze et al., doi:10.1109/TMI.2014.2377694; Bakas et al.,
 doi:10.1038/sdata.2017.117; Baid et al., arXiv 2107.02314; Adewole et al., arXiv 2305.19369). The 2023 releases are CC
@@ -95,10 +100,15 @@ BY-NC 4.0, so these weights are for non-commercial use; those of `phantom` saw n
 
 **On eight real scans it never saw** (Dice a case, means over three seeds; no tumour and none found counts 1): from
 random weights ("scratch"), from the phantom network ("fine-tuned"), the same with phantoms between the real patches
-("mixed"), the mean of these weights and the phantom network's ("halfway"), and the phantom network as it is
-("zero-shot"); each with rules chosen on `develop`:
+("mixed"), the mean of these weights and the phantom network's ("halfway"), and the phantom network at 2 mm alone
+("zero-shot"; as it ships it looks at 1 mm too, see its own card); each with rules chosen on `develop`. "shipped" is
+this file:
 
 {table}
+
+**Why it ships:** these figures decided, by a rule that was made when they were known: ahead of scratch on every region
+and of zero-shot in the mean. Case by case it is ahead of zero-shot by {against}. By the rule before, ahead of zero-shot
+on `develop` by an interval above 0, zero-shot would have stayed the default.
 
 Every case and seed: `data/reference/runs/fewshot/scores.csv`.
 
@@ -212,14 +222,22 @@ def main() -> None:
     by_fold = by_half.groupby(["arm", "region"])["dice"].mean().unstack().round(4).to_dict("index")
     ships = wins(best, summaries)
     chosen = {"develop": by_fold, "best": best, "ahead of zero-shot on develop": gain, "ships": ships}
-    write_json(RECORD / "summary.json", {**summaries, "differences": compare(scores), **chosen})
+    differences = compare(scores)
+    write_json(RECORD / "summary.json", {**summaries, "differences": differences, **chosen})
     facts = json.loads((RECORD / "environment.json").read_text(encoding="utf-8"))
     write_json(RECORD / "environment.json", {**facts, "rules": {arm: asdict(found) for arm, found in rules.items()}})
     print(table(summaries), by_fold, f"best on develop: {best}; {'ships' if ships else 'does not ship'}", sep="\n")
     if not ships:
         return
     ensemble.join([made[best, first]], TARGET / "weights.safetensors", rules[best])
-    facts = {"steps": given.steps, "table": table(summaries), "command": command, "kind": best}
+    mine = scores[(scores["arm"] == best) & (scores["seed"] == first)]
+    shown = {**summaries, "shipped": summarise(mine, f"{NAME} {best}, seed {first}")}
+    facts = {"steps": given.steps, "table": table(shown), "command": command, "kind": best}
+    facts["patients"] = ", ".join(case.id for case in develop)
+    facts["against"] = ", ".join(
+        f"{region} {row['mean']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        for region, row in ((region, differences[f"{best} minus zero-shot, {region}"]) for region in REGIONS)
+    )
     facts["rules"] = json.dumps({name: value for name, value in asdict(rules[best]).items() if value})
     facts |= {"parameters": tuned.metrics["parameters"], "minutes": tuned.metrics["seconds"] / 60}
     write_text(TARGET / "card.md", CARD.format(versions=f"torch {environment()['versions']['torch']}", **facts))

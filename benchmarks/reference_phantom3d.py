@@ -82,10 +82,10 @@ ET, TC, WT, and RC where the layout has it, on the grid of the files.
 mirrored scan, are averaged. Rules: {rules}.
 
 **Data:** synthetic heads alone (`brainseg_utils.phantom`), made while it trained, no picture twice in a stretch (the
-first three stretches began with the same ones); {steps:,} steps of {batch} patches in {stretches} stretches, {stopped}
-of them stopped early; the weights are the mean of {members} points of them. The phantoms' anatomy is the MNI ICBM 2009c
-atlas through nilearn (Fonov et al., doi:10.1016/j.neuroimage.2010.07.033), free to use with its copyright notice. No
-patient's scan was trained on.
+first three stretches began with the same ones); {steps:,} steps of {batch} patches in {stretches} stretches, {fine} of
+them in voxels of 1 mm, {stopped} stopped early. The weights are a mean of points of some of them, which
+`environment.json` lists. The phantoms' anatomy is the MNI ICBM 2009c atlas through nilearn (Fonov et al.,
+doi:10.1016/j.neuroimage.2010.07.033), free to use with its copyright notice. No patient's scan was trained on.
 
 **On real scans it never saw** (Dice a case at the files' own resolution; no tumour and none found counts 1):
 
@@ -194,7 +194,7 @@ def table(summaries: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def write(run: Run, rules: Rules, seen: dict[str, list[Seen]], facts: dict[str, Any], weights: Path) -> None:
-    """Writes the model, its card and its record, that of the last stretch which has a part in it."""
+    """Writes the model, its card and its record: of the last stretch with a part in it, or the one that is there."""
     scores = {subset: score(those, rules) for subset, those in seen.items()}
     summaries = {subset: summarise(rows, f"{NAME} {subset}") for subset, rows in scores.items()}
     if run.path != RECORD:
@@ -215,7 +215,7 @@ def write(run: Run, rules: Rules, seen: dict[str, list[Seen]], facts: dict[str, 
         batch=run.recipe.budget.batch,
         stretches=len(stretches),
         stopped=sum(one["steps"] < one["planned"] for one in stretches),
-        members=len(facts["weights"]),
+        fine=sum(one["settings"].get("spacing") == 1 for one in stretches),
         looks=len(facts["looks at test"]) + 1,
         table=table(summaries),
         command=facts["command"],
@@ -284,7 +284,7 @@ def ship(given: argparse.Namespace, command: str) -> None:
         "looks at test": [*noted["looks at test"], {region: before[region]["mean"] for region in REGIONS}],
         "stretches": [*noted["stretches"], *map(told, runs)],
         "develop": round(value, 4),
-        "weights": [name for file in members for name in (noted["weights"] if file == SHIPPED else [short(file)])],
+        "weights": [{short(file): noted["weights"]} if file == SHIPPED else short(file) for file in members],
     }
     joined = [run for run in runs if run.path in {file.parent for file in members}]
     write(joined[-1] if joined else Run(RECORD), rules, seen, facts, mixed)

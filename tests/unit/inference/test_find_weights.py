@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from brainseg_utils.datasets.layouts import LAYOUTS
+from brainseg_utils.datasets.layouts import LAYOUTS, get_layout
 from brainseg_utils.errors import DataError, SettingError
 from brainseg_utils.inference import weights
 from brainseg_utils.inference.predict import predict
+from brainseg_utils.inference.regions import REGIONS
+from brainseg_utils.inference.volumes import VolumePredictor
 from brainseg_utils.inference.weights import find
 from brainseg_utils.training.checkpoints import build_network, save_weights
 from brainseg_utils.training.recipe import load
@@ -69,6 +71,13 @@ def test_predict_uses_the_layouts_model_and_records_it(models, lgg_root, tmp_pat
 
 def test_defaults_are_of_layouts():
     assert set(weights.DEFAULTS) <= set(LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", sorted(set(weights.DEFAULTS) - {"lgg"}))
+def test_the_model_of_a_layout_segments_every_region_that_its_masks_have(layout):
+    predictor = VolumePredictor.load(None, layout)
+    assert set(get_layout(layout).scheme.regions) & set(REGIONS) <= set(predictor.regions)
+    assert set(predictor.rules.thresholds) <= set(predictor.regions)
 
 
 def test_an_installation_has_every_model():
