@@ -478,7 +478,8 @@ by_fold.style.format("{:.2f}").set_uuid("folds")
 
 # %% [markdown]
 # ET can differ much from the table before. A patient without ET counts 1 or 0: there a single voxel made it 0, here voxels of ET outside the core are dropped when labels are made. In a fold of two such a patient decides half of the score. That is no property of the networks.
-#
+
+# %% [markdown]
 # And together: the mean over the folds, their spread, the "best fold" as R4 reports it; below the mean over all patients with its bootstrap interval.
 
 # %%
